@@ -1,0 +1,95 @@
+"""A compact U-Net (Ronneberger et al. 2015) in the variant of Wang et al. 2019: padded 3x3 convolutions with group
+normalisation, transposed convolutions on the way up, channels doubled at every level.
+
+It is the feed-forward network of exp_single.py and exp_dual.py, and recurrent_unet.py runs the same one several times.
+"""
+
+import torch
+from torch import nn
+
+
+def block(in_channels, out_channels):
+    """Two 3x3 convolutions, each with group normalisation (4 groups) and ReLU: (n, in, H, W) -> (n, out, H, W)."""
+    layers = []
+    for channels in (in_channels, out_channels):
+        layers += [
+            nn.Conv2d(
+                channels, out_channels, 3, padding=1, bias=False
+            ),  # the normalisation has a bias of its own
+            nn.GroupNorm(4, out_channels),
+            nn.ReLU(inplace=True),
+        ]
+    return nn.Sequential(*layers)
+
+
+def initialise(net, generator):
+    """Draw all weights of a network anew from a generator: convolutions uniform as PyTorch does it, biases zero."""
+    for module in net.modules():
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+            nn.init.kaiming_uniform_(module.weight, a=5**0.5, generator=generator)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+class UNet(nn.Module):
+    """Maps images (n, in_channels, H, W) to logits (n, out_channels, H, W).
+
+    width is the number of channels of the first level, a multiple of 4, depth the number of poolings; H and W must be
+    multiples of 2^depth. generator (on the CPU) draws the weights; without it they come from PyTorch's global one.
+    ValueError: an argument out of range, or an image that does not fit.
+    """
+
+    def __init__(
+        self, in_channels=1, out_channels=2, width=12, depth=2, generator=None
+    ):
+        super().__init__()
+        for name, value in (
+            ("in_channels", in_channels),
+            ("out_channels", out_channels),
+            ("depth", depth),
+        ):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if width < 4 or width % 4:
+            raise ValueError(
+                f"width must be a positive multiple of 4, the number of normalisation groups, got {width}"
+            )
+        self.in_channels, self.depth = in_channels, depth
+        widths = [width * 2**level for level in range(depth + 1)]
+        self.down = nn.ModuleList(
+            block(i, o) for i, o in zip([in_channels] + widths, widths)
+        )
+        self.pool = nn.MaxPool2d(2)
+        self.up = nn.ModuleList(
+            nn.ConvTranspose2d(2 * w, w, 2, stride=2) for w in widths[:-1]
+        )
+        self.merge = nn.ModuleList(block(2 * w, w) for w in widths[:-1])
+        self.head = nn.Conv2d(width, out_channels, 1)
+        initialise(self, generator)
+
+    def encode(self, x):
+        """The way down: (n, in_channels, H, W) -> innermost features (n, width 2^depth, H/2^depth, W/2^depth), skips."""
+        if x.ndim != 4 or x.shape[1] != self.in_channels:
+            raise ValueError(
+                f"x must have shape (n, {self.in_channels}, H, W), got {tuple(x.shape)}"
+            )
+        if x.shape[2] % 2**self.depth or x.shape[3] % 2**self.depth:
+            raise ValueError(
+                f"H and W of x must be multiples of {2**self.depth} (2^depth), got {tuple(x.shape)}"
+            )
+        skips = []
+        for down in self.down[:-1]:
+            skips.append(down(x))
+            x = self.pool(skips[-1])
+        return self.down[-1](x), skips
+
+    def decode(self, x, skips):
+        """The way up: what encode returns -> logits (n, out_channels, H, W)."""
+        for up, merge, skip in zip(
+            reversed(self.up), reversed(self.merge), reversed(skips)
+        ):
+            x = merge(torch.cat((skip, up(x)), 1))
+        return self.head(x)
+
+    def forward(self, x):
+        return self.decode(*self.encode(x))
