@@ -242,11 +242,15 @@ def measure(masks, parts):
     }
 
 
-def describe(measured):
-    """One line for the console: of each decision, the shares of the common region and the outcome."""
-    return "   ".join(
-        f"left {d['common_left']:.2f} right {d['common_right']:.2f} {d['outcome']:<9}"
-        for d in measured["decisions"]
+def describe(row):
+    """A row of a history as a line for the console."""
+    shares = "   ".join(
+        f"{d['common_left']:.2f} {d['common_right']:.2f} {d['outcome']:<9}"
+        for d in row["decisions"]
+    )
+    return (
+        f"epoch {row['epoch']:3.0f}  loss {row['loss']:6.3f}  "
+        f"common region to left and right: {shares}  {row['seconds']:5.1f} s"
     )
 
 
@@ -349,6 +353,16 @@ def plot_scores(ax, history, ceiling):
     ax.legend(fontsize=8, loc="lower right")
 
 
+def plot_path(ax, shares):
+    """Draw shares (a, c) of the common region over training as a path, painted as such."""
+    ax.plot(*zip(*shares), color="black", linewidth=1.2, zorder=6)
+    a, c = torch.tensor(shares).T  # (steps,)
+    masks = torch.stack((a, c), 1)[:, :, None, None]  # (steps, 2, 1, 1)
+    colours = paint(torch.ones(len(a), 1, 1, 1), masks)[:, 0, 0]  # (steps, 3)
+    ax.scatter(a, c, s=70, c=colours, edgecolors="black", linewidths=0.8, zorder=7)
+    ax.annotate("untrained", shares[0], (10, -14), textcoords="offset points", zorder=8)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Command line of the experiments
 
@@ -396,10 +410,18 @@ def experiment_arguments(doc, epochs):
     return args
 
 
-def print_table(rows):
-    """Print (what, what the paper says, what was found here) rows as a table."""
-    for row in [("", "paper", "here"), *rows]:
-        print("{:<34}{:<22}{}".format(*row))
+def print_table(measured, outcomes, score, found):
+    """Print what was measured beside what the paper says: outcomes, score, groupings."""
+    rows = [("", "paper", "here")]
+    for d, (decision, outcome) in enumerate(zip(measured["decisions"], outcomes)):
+        share = decision["outcome_share"][decision["outcome"]]
+        here = f"{decision['outcome']} ({share:.0%} of the images)"
+        rows.append((f"decision {d + 1}: common region to", outcome, here))
+    rows.append(("score of the better decision", score, f"{measured['score']:.3f}"))
+    exact = f"{measured['oracle_exact']:.0%} of images and truths"
+    rows.append(("truths found exactly", found, exact))
+    for row in rows:
+        print("{:<34}{:<16}{}".format(*row))
 
 
 def plot():

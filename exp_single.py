@@ -1,0 +1,123 @@
+"""One decision: the paper's Fig. 3.
+
+DOCSTRING
+"""
+
+import time
+from dataclasses import asdict, dataclass, field
+
+import torch
+from matplotlib.figure import Figure
+
+import data
+import theory
+from unet import UNet
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One set for all three experiments, chosen on seeds from 1000 up; epochs alone
+    differs, following the paper."""
+
+    epochs: int = 10
+    steps_per_epoch: int = 32  # the paper does not say how long an epoch is
+    batch: int = 8  # images a step, new ones each time: no training set to memorise
+    learning_rate: float = 3e-3  # of Adam
+    beta: float = 100.0  # sharpness of the differentiable maximum over decisions
+    m: float = 0.5  # prior probability that the left grouping is true; n = 1 - m
+    noise: float = 0.1  # standard deviation of the noise in the images
+    width: int = 12  # channels of the first level of the U-Net
+    depth: int = 2  # poolings of the U-Net
+    held_out: int = 256  # images of the final evaluation
+    shape: data.Shape = field(
+        default_factory=data.Shape
+    )  # sizes in pixels; P1 = P2 = b = 64
+
+
+def build(s, generator):
+    """The network: two output channels, one mask for each instance."""
+    return UNet(1, 2, s.width, s.depth, generator)
+
+
+def decide(net, images):
+    """Images (n, 1, H, W) -> probabilities (n, D = 1 decision, 2 instances, H, W)."""
+    return torch.sigmoid(net(images)).unflatten(1, (1, 2))
+
+
+def train(s, seed, device):
+    """Train a new network. Returns it and its history, a list of rows for the JSON."""
+    net = build(s, torch.Generator().manual_seed(seed))
+    net = net.to(device, memory_format=torch.channels_last)  # a fifth faster on CPUs
+    optimiser = torch.optim.Adam(net.parameters(), lr=s.learning_rate)
+    generator = torch.Generator(device).manual_seed(seed + data.SEEDS)
+    steps = s.epochs * s.steps_per_epoch
+    history, start = [], time.perf_counter()
+    for step in range(1, steps + 1):
+        images, parts = data.sample(s.batch, generator, s.shape, s.noise)
+        masks = decide(net, images)  # (n, D, 2, H, W)
+        scores = data.score(masks, data.groupings(parts))  # (n, D, 2 truths)
+        best = data.soft_maximum(
+            scores, s.beta
+        )  # (n, 2): the better one for each truth
+        loss = -(s.m * best[:, 0] + (1 - s.m) * best[:, 1]).mean()  # Eq. 1 if D is 1
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        # These images were new to the network, so its masks of them are a fair test of
+        # what it was before this step.
+        epoch_ends = step % s.steps_per_epoch == 0
+        if epoch_ends or (step - 1) % max(1, steps // 100) == 0:
+            row = {"epoch": step / s.steps_per_epoch, "step": step, "loss": loss.item()}
+            row["seconds"] = time.perf_counter() - start
+            history.append(row | data.measure(masks, parts))
+        if epoch_ends:
+            print(data.describe(history[-1]), flush=True)
+    return net, history
+
+
+@torch.no_grad()
+def evaluate(net, s, seed, device):
+    """Test on images from a stream of their own: (images, parts, masks, measured)."""
+    generator = torch.Generator(device).manual_seed(seed + 2 * data.SEEDS)
+    images, parts = data.sample(s.held_out, generator, s.shape, s.noise)
+    masks = decide(net, images)
+    return images, parts, masks, data.measure(masks, parts)
+
+
+def plot(history, images, parts, masks, measured, ceiling):
+    """Fig. 3: the decision painted, and its way over the landscape of theory.F."""
+    fig = Figure(figsize=(13, 5.6), layout="constrained")
+    left, right = fig.subfigures(1, 2, width_ratios=(1, 1.1))
+    data.gallery(left, images, parts, masks, measured)
+    ax = right.subplots()
+    theory.draw_landscape(ax, P=1.0, b=1.0)  # P1 = P2 = b: only the ratio matters
+    shares = [
+        (r["decisions"][0]["common_left"], r["decisions"][0]["common_right"])
+        for r in history
+    ]
+    data.plot_path(ax, shares)
+    (decision,) = measured["decisions"]
+    fig.suptitle(
+        f"One decision, by a U-Net: {decision['outcome']}. "
+        f"Score {measured['score']:.3f}, predicted ceiling {ceiling:.3f}"
+    )
+    return fig
+
+
+def main():
+    args = data.experiment_arguments(__doc__, Settings.epochs)
+    s, start = Settings(epochs=args.epochs), time.perf_counter()
+    net, history = train(s, args.seed, args.device)
+    images, parts, masks, measured = evaluate(net, s, args.seed, args.device)
+    ceiling = theory.I_max(s.shape.P, s.shape.b)
+    paper = ("both",), f"{ceiling:.3f}", "none"
+    data.print_table(measured, *paper)
+    numbers = {"experiment": "exp_single", "seed": args.seed, "epochs": s.epochs}
+    numbers |= {"device": args.device, "seconds": time.perf_counter() - start}
+    numbers |= {"settings": asdict(s), "ceiling": ceiling, **measured}
+    fig = plot(history, images, parts, masks, measured, ceiling)
+    theory.save(fig, numbers | {"history": history}, args.out, "exp_single")
+
+
+if __name__ == "__main__":
+    main()

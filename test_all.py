@@ -1,0 +1,622 @@
+"""Every key claim as a test: python -m pytest test_all.py
+
+Formulas are compared with something that does not share their code: exact fractions,
+autograd, counted pixels, or a network trained here and now.
+"""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+from fractions import Fraction
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import data
+import exp_dual
+import exp_recurrent
+import exp_single
+import theory
+from recurrent_unet import RecurrentUNet
+from unet import UNet
+
+HERE = Path(__file__).resolve().parent
+HALF = Fraction(1, 2)
+SIZES = [Fraction(1, 2), Fraction(3), Fraction(7)]
+PRIORS = [Fraction(0), Fraction(1, 3), HALF, Fraction(1)]
+SHARES = [Fraction(k, 10) for k in range(11)]
+ENDS = list(product(SIZES, SIZES, SIZES, PRIORS))  # (P1, P2, b, m)
+GENERAL = [(x, *end) for x in SHARES for end in ENDS]  # (x, P1, P2, b, m)
+EQUAL = list(product(SHARES, SIZES, SIZES))  # (x, P, b)
+
+
+def derivative(f, x, *rest):
+    """df/dx by autograd in double precision, f being any formula of theory.py."""
+    x = torch.tensor(float(x), dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(formula(f, x, *map(float, rest)), x)
+    return slope.item()
+
+
+def formula(f, *arguments):
+    """f without its check of the arguments, which wants NumPy and not tensors."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(theory, "check", lambda **_: None)
+        return f(*arguments)
+
+
+def masks_of(parts, left_share, right_share):
+    """Hard masks (n, 1, 2, H, W): own parts, and of the common region left_share pixels
+    from the start of the reading order and right_share pixels from its end."""
+    n, common = len(parts), parts[:, 1].flatten(1)  # (n, HW)
+    rank = common.cumsum(1) * common  # 1, 2, ... over the common pixels, 0 elsewhere
+    first = (rank > 0) & (rank <= left_share)
+    last = rank > common.sum(1, keepdim=True) - right_share
+    left = parts[:, 0].flatten(1) + first
+    right = parts[:, 2].flatten(1) + last
+    return torch.stack((left, right), 1).view(n, 1, 2, *parts.shape[-2:])
+
+
+# --------------------------------------------------------------------------------------
+# The paper's equations
+
+
+def test_eq_1_is_the_counted_iou_of_a_split():
+    for P1, P2, b, m in product((1, 4), (2, 5), (1, 3), PRIORS):
+        for i in range(b + 1):
+            pixels = np.arange(P1 + b + P2)
+            left, right = pixels < P1 + i, pixels >= P1 + i
+            expected = 0
+            for prior, edge in ((m, P1 + b), (1 - m, P1)):  # where the right one starts
+                for mask, truth in ((left, pixels < edge), (right, pixels >= edge)):
+                    both, either = (mask & truth).sum(), (mask | truth).sum()
+                    expected += prior * Fraction(int(both), int(either))
+            assert theory.I_G(Fraction(i, b), P1, P2, b, m) == expected
+
+
+def test_eq_2_and_3_corrected_are_the_derivatives_of_eq_1():
+    for case in GENERAL[::7]:
+        assert float(theory.dI_G(*case)) == pytest.approx(derivative(theory.I_G, *case))
+        slope = derivative(theory.dI_G, *case)
+        assert float(theory.d2I_G(*case)) == pytest.approx(slope)
+
+
+def test_eq_2_and_3_as_printed_are_wrong_unless_sizes_and_priors_are_equal():
+    x, P1, P2, b = Fraction(1, 4), Fraction(4), Fraction(2), Fraction(1)
+    for printed, right in (
+        (theory.dI_G_as_printed, theory.dI_G),
+        (theory.d2I_G_as_printed, theory.d2I_G),
+    ):
+        assert printed(x, P1, P2, b, HALF) != right(x, P1, P2, b, HALF)
+        assert printed(x, P1, P1, b, HALF) == right(x, P1, P1, b, HALF)
+    m = Fraction(1, 3)  # Eq. 2 also has m for n; Eq. 3 does not
+    assert theory.dI_G_as_printed(x, P1, P1, b, m) != theory.dI_G(x, P1, P1, b, m)
+    assert theory.d2I_G_as_printed(x, P1, P1, b, m) == theory.d2I_G(x, P1, P1, b, m)
+
+
+def test_eq_4_and_5_are_the_ends_of_eq_1():
+    for end in ENDS:
+        assert theory.I_G_at_0(*end) == theory.I_G(0, *end)
+        assert theory.I_G_at_1(*end) == theory.I_G(1, *end)
+
+
+def test_remark_under_eq_5_is_wrong_the_best_end_depends_on_the_prior_alone():
+    for P1, P2, b, m in ENDS:
+        gain = theory.I_G_at_1(P1, P2, b, m) - theory.I_G_at_0(P1, P2, b, m)
+        assert (gain > 0) == (m > HALF) and (gain < 0) == (m < HALF)
+
+
+def test_theorem_3_1_the_score_is_convex_and_its_maximum_at_an_end():
+    for end in ENDS:
+        scores = [theory.I_G(x, *end) for x in SHARES]
+        second = [a - 2 * b + c for a, b, c in zip(scores, scores[1:], scores[2:])]
+        assert min(second) > 0
+        assert max(scores[1:-1]) < max(scores[0], scores[-1])
+
+
+def test_corollary_3_2_is_stated_the_wrong_way_round():
+    for P, b in product(SIZES, SIZES):
+        at_0, at_1 = (
+            f(P, P, b, Fraction(2, 3)) for f in (theory.I_G_at_0, theory.I_G_at_1)
+        )
+        assert at_1 > at_0  # m > n, and x = 1 is best; the paper says x = 0
+
+
+def test_eq_6_to_10_are_eq_1_for_equal_sizes_and_priors():
+    for x, P, b in EQUAL:
+        assert theory.I_equal(x, P, b) == theory.I_G(x, P, P, b, HALF)
+        assert theory.dI_equal(x, P, b) == theory.dI_G(x, P, P, b, HALF)
+        assert theory.d2I_equal(x, P, b) == theory.d2I_G(x, P, P, b, HALF)
+        assert theory.d2I_equal_at_half(P, b) == theory.d2I_equal(HALF, P, b) > 0
+        assert theory.I_max(P, b) == theory.I_equal(0, P, b) == theory.I_equal(1, P, b)
+
+
+def test_theorem_3_3_the_even_split_is_the_only_minimum():
+    for x, P, b in EQUAL:
+        slope = theory.dI_equal(x, P, b)
+        assert (slope > 0) == (x > HALF) and (slope < 0) == (x < HALF)
+
+
+def test_corollary_3_4_and_eq_11_corrected_symmetry_around_one_half():
+    for x, P, b in EQUAL:
+        assert theory.I_equal(x, P, b) == theory.I_equal(1 - x, P, b)
+        for y in (x - HALF, HALF - x):
+            assert theory.I_symmetric(y, P, b) == theory.I_equal(x, P, b)
+
+
+def test_eq_11_as_printed_contradicts_eq_10():
+    for P, b in product(SIZES, SIZES):
+        gap = theory.I_max(P, b) - theory.I_symmetric_as_printed(HALF, P, b)
+        assert gap == P / (2 * (P + b))  # half of (2P+b)/(P+b) - 1
+
+
+def test_theorem_3_5_and_eq_12_both_ties_with_one_grouping():
+    for P, b in product(SIZES, SIZES):
+        assert theory.I_D(P, b) == theory.I_max(P, b) == theory.F(1, 1, P, P, b, HALF)
+
+
+def test_every_line_that_theory_prints_holds_and_a_broken_formula_would_show(
+    monkeypatch,
+):
+    rows = theory.check_claims()
+    assert len(rows) == 22 and not [r for r in rows if r["verdict"] == "FAILS"]
+    monkeypatch.setattr(theory, "dI_G", theory.dI_G_as_printed)
+    failed = [r["claim"] for r in theory.check_claims() if r["verdict"] == "FAILS"]
+    assert failed == ["Eq. 2", "Eq. 3"]
+
+
+# --------------------------------------------------------------------------------------
+# Beyond the paper: two shares
+
+
+def test_all_four_corners_tie_and_nothing_beats_them():
+    for P1, P2, b in product(SIZES, SIZES, SIZES):
+        corners = {theory.F(a, c, P1, P2, b, HALF) for a, c in theory.CORNERS.values()}
+        assert len(corners) == 1
+        inside = product(SHARES[1:-1], SHARES)
+        assert all(theory.F(a, c, P1, P2, b, HALF) < max(corners) for a, c in inside)
+    for case in GENERAL[::11]:  # the paper's splits are the line c = 1 - a
+        assert theory.F(case[0], 1 - case[0], *case[1:]) == theory.I_G(*case)
+
+
+def test_the_gradient_of_F_is_that_of_autograd():
+    for P1, P2, b, m in ENDS[::5]:
+        for a, c in ((0.2, 0.7), (0.5, 0.5)):
+            point = torch.tensor([a, c], dtype=torch.float64, requires_grad=True)
+            value = formula(theory.F, *point, *map(float, (P1, P2, b, m)))
+            expected = torch.autograd.grad(value, point)[0].tolist()
+            found = [float(d) for d in theory.dF(a, c, P1, P2, b, m)]
+            assert found == pytest.approx(expected)
+
+
+def test_undecided_lies_above_the_dividing_point_and_climbs_to_both():
+    for P, b in product((0.01, 1, 4, 100), (0.01, 1, 30)):
+        a = theory.dividing_point(P, b)
+        assert 0 < a < 0.5
+        lowest = min(
+            np.linspace(0, 1, 2001), key=lambda s: theory.F(s, 0, P, P, b, 0.5)
+        )
+        assert a == pytest.approx(lowest, abs=1e-3)
+    for start, end in ((0.5, 1), (0.38, 0)):  # a* = 0.414 lies between
+        path = theory.ascend(start, start, 1, 1, 1, 0.5)
+        assert path[-1].tolist() == [end, end]
+
+
+def test_how_far_the_prior_may_leave_one_half():
+    limit = theory.undecided_prior_limit(1, 1)
+    assert limit == pytest.approx(9 / 17)
+    assert theory.ascend(0.5, 0.5, 1, 1, 1, limit - 0.005, steps=9000)[-1].tolist() == [
+        1,
+        1,
+    ]
+    assert theory.ascend(0.5, 0.5, 1, 1, 1, limit + 0.005, steps=9000)[-1].tolist() == [
+        1,
+        0,
+    ]
+    assert theory.both_prior_limit(1, 1) == pytest.approx(2 / 3)
+    assert theory.ascend(0.95, 0.95, 1, 1, 1, 0.64)[-1].tolist() == [1, 1]
+    assert theory.ascend(0.95, 0.95, 1, 1, 1, 0.69)[-1].tolist() == [1, 0]
+
+
+def test_theory_takes_floats_and_arrays_and_fractions_alike():
+    x = np.linspace(0, 1, 5)
+    whole = theory.I_G(x, 4, 3, 1, 0.25)
+    assert whole.shape == (5,)
+    for k, value in enumerate(whole):
+        exact = theory.I_G(Fraction(k, 4), 4, 3, 1, Fraction(1, 4))
+        assert isinstance(exact, Fraction) and float(exact) == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    "f, arguments, name",
+    [
+        (theory.I_G, (1.5, 1, 1, 1, 0.5), "x"),
+        (theory.I_G, (float("nan"), 1, 1, 1, 0.5), "x"),
+        (theory.I_G, (np.array([0.5, -0.1]), 1, 1, 1, 0.5), "x"),
+        (theory.dI_G, (0.5, 0, 1, 1, 0.5), "P1"),
+        (theory.d2I_G, (0.5, 1, -2, 1, 0.5), "P2"),
+        (theory.I_max, (float("inf"), 1), "P"),
+        (theory.I_D, (1, float("nan")), "b"),
+        (theory.I_G_at_0, (1, 1, 1, 1.01), "m"),
+        (theory.I_symmetric, (0.6, 1, 1), "y"),
+        (theory.F, (0, 2, 1, 1, 1, 0.5), "c"),
+        (theory.dividing_point, (1, 1, 0), "m"),
+    ],
+)
+def test_theory_refuses_bad_arguments_by_name_and_value(f, arguments, name):
+    with pytest.raises(ValueError, match=rf"^{name} must be .*, got "):
+        f(*arguments)
+
+
+# --------------------------------------------------------------------------------------
+# The images, their score and outcome
+
+
+@pytest.mark.parametrize("shape", [data.Shape(), data.Shape(square=4, lobe_width=7)])
+def test_images_have_the_stated_areas_and_two_groupings(shape):
+    images, parts = data.sample(50, torch.Generator().manual_seed(1), shape)
+    assert images.shape == (50, 1, 32, 32) and parts.shape == (50, 3, 32, 32)
+    areas = parts.sum((-1, -2))
+    assert (areas == torch.tensor([shape.P, shape.b, shape.P])).all()
+    assert parts.sum(1).max() == 1  # the three parts do not overlap
+    truths = data.groupings(parts)
+    assert (truths.sum(2) == parts.sum(1, keepdim=True)).all()  # each is a partition
+    assert (truths[:, 0, 0] - truths[:, 1, 0] == parts[:, 1]).all()  # b changes hands
+    assert (images - parts.sum(1, keepdim=True)).std() == pytest.approx(0.1, rel=0.02)
+
+
+def test_positions_cover_the_image_evenly():
+    _, parts = data.sample(20000, torch.Generator().manual_seed(2))
+    corner = parts.sum(1).flatten(1).argmax(1)  # top left pixel of the left lobe
+    y, x = corner // 32, corner % 32
+    counts = torch.bincount(23 * 0 + y * 9 + x, minlength=23 * 9)  # 23 x 9 positions
+    assert len(counts) == 23 * 9 and counts.min() > 50 and counts.max() < 150
+
+
+def test_nothing_in_the_image_tells_the_groupings_apart():
+    shape = data.Shape()
+    # The pair mirrors itself, with the common region in its middle ...
+    swapped = torch.tensor([0, 3, 2, 1], dtype=torch.uint8)[shape.template().long()]
+    assert (shape.template().flip(1) == swapped).all()
+    # ... every part is equally bright and equally noisy ...
+    images, parts = data.sample(2000, torch.Generator().manual_seed(3), shape)
+    for part in parts.unbind(1):
+        pixels = images[:, 0][part == 1]
+        assert pixels.mean() == pytest.approx(1, abs=0.002)
+        assert pixels.std() == pytest.approx(0.1, abs=0.002)
+    # ... and no truth is drawn that an image could depend on: the sampler knows no m.
+    assert data.sample.__code__.co_varnames[:4] == ("n", "generator", "shape", "noise")
+
+
+@pytest.mark.parametrize("shape", [data.Shape(), data.Shape(square=5, lobe_height=9)])
+def test_the_score_of_a_hard_split_is_eq_1_exactly(shape):
+    _, parts = data.sample(4, torch.Generator().manual_seed(4), shape)
+    P, b = shape.P, shape.b
+    for k in range(b + 1):
+        masks = masks_of(parts, k, b - k).double()
+        scores = data.score(masks, data.groupings(parts).double())
+        for m in (0.0, 0.3, 0.5, 1.0):
+            expected = m * scores[:, 0, 0] + (1 - m) * scores[:, 0, 1]
+            formula = theory.I_G(k / b, P, P, b, m)
+            assert expected.tolist() == pytest.approx([formula] * 4, abs=1e-14)
+
+
+def test_the_score_of_soft_or_overlapping_shares_is_F():
+    _, parts = data.sample(3, torch.Generator().manual_seed(5))
+    left, common, right = parts.double().unbind(1)
+    truths = data.groupings(parts).double()
+    for a, c in product((0, 0.25, 1), (0, 0.5, 1)):
+        soft = torch.stack((left + a * common, c * common + right), 1)[:, None]
+        hard = masks_of(parts, int(64 * a), int(64 * c)).double()
+        expected = theory.F(a, c, 64, 64, 64, 0.5)
+        for masks in (soft, hard):
+            found = data.score(masks, truths).mean(-1).flatten().tolist()
+            assert found == pytest.approx([expected] * 3, abs=1e-14)
+
+
+def test_the_gradient_of_the_score_is_that_of_finite_differences():
+    generator = torch.Generator().manual_seed(6)
+    small = data.Shape(8, 2, 2, 1, 1, 1)
+    _, parts = data.sample(2, generator, small)
+    masks = torch.rand(2, 2, 2, 8, 8, generator=generator, dtype=torch.float64)
+    truths = data.groupings(parts).double()
+
+    def loss(masks):
+        return data.soft_maximum(data.score(masks, truths), beta=5.0)
+
+    assert torch.autograd.gradcheck(loss, masks.requires_grad_())
+
+
+def test_the_soft_maximum_is_a_maximum_with_the_stated_gap():
+    scores = torch.rand(100, 2, 2, generator=torch.Generator().manual_seed(7)) * 2
+    for beta in (1.0, 10.0, 100.0):
+        gap = scores.amax(1) - data.soft_maximum(scores, beta)
+        assert gap.min() > -1e-6 and gap.max() < np.log(2) / beta + 1e-6
+    single = scores[:, :1]
+    assert torch.allclose(data.soft_maximum(single, 100.0), single[:, 0])
+
+
+def test_outcomes_name_what_the_masks_do():
+    _, parts = data.sample(2, torch.Generator().manual_seed(8))
+    shares = {"left": (64, 0), "right": (0, 64), "both": (64, 64), "neither": (0, 0)}
+    shares |= {"split": (32, 32)}
+    for name, (a, c) in shares.items():
+        found = data.outcomes(masks_of(parts, a, c), parts).flatten().tolist()
+        assert [data.OUTCOMES[k] for k in found] == [name] * 2
+    swapped = masks_of(parts, 64, 0).flip(2)  # the instances exchanged
+    everything = torch.ones_like(swapped)
+    for masks in (swapped, everything, everything * 0, everything * 0.5):
+        found = data.outcomes(masks, parts).flatten().tolist()
+        assert [data.OUTCOMES[k] for k in found] == ["unlearned"] * 2
+
+
+def test_oracle_exact_needs_both_groupings():
+    _, parts = data.sample(6, torch.Generator().manual_seed(9))
+    left, right, both = (masks_of(parts, *s) for s in ((64, 0), (0, 64), (64, 64)))
+    for masks, exact, score in (
+        ((left, right), 1.0, 2.0),
+        ((left, left), 0.5, 1.5),
+        ((both, left), 0.5, 1.75),
+        ((both, both), 0.0, 1.5),
+    ):
+        measured = data.measure(torch.cat(masks, 1), parts)
+        assert measured["oracle_exact"] == exact
+        assert measured["score"] == pytest.approx(score)
+
+
+def test_paint_is_red_yellow_and_orange_and_mixtures_in_between():
+    image = torch.ones(1, 1, 1, 1)
+
+    def painted(a, c):
+        return data.paint(image, torch.tensor([a, c]).view(1, 2, 1, 1)).flatten()
+
+    for shares, colour in (
+        ((1.0, 0.0), data.RED),
+        ((0.0, 1.0), data.YELLOW),
+        ((1.0, 1.0), data.ORANGE),
+    ):
+        assert torch.allclose(painted(*shares), torch.tensor(colour))
+    corners = [painted(*map(float, s)) for s in theory.CORNERS.values()]
+    assert torch.allclose(painted(0.5, 0.5), sum(corners) / 4)
+
+
+@pytest.mark.parametrize(
+    "change, name",
+    [
+        ({"square": 0}, "square"),
+        ({"square": 2.5}, "square"),
+        ({"bar_height": 8}, "bar_height"),
+        ({"size": 23}, "size"),
+        ({"square": 40}, "size"),
+    ],
+)
+def test_impossible_sizes_are_refused(change, name):
+    with pytest.raises(ValueError, match=f"^{name} must be .*, got "):
+        data.Shape(**change)
+
+
+def test_functions_refuse_bad_arguments():
+    generator = torch.Generator()
+    for call, name in (
+        (lambda: data.sample(0, generator), "n"),
+        (lambda: data.sample(1, generator, noise=float("nan")), "noise"),
+        (lambda: data.soft_maximum(torch.ones(1, 2), 0.0), "beta"),
+        (lambda: UNet(width=6), "width"),
+        (lambda: UNet(depth=0), "depth"),
+        (lambda: UNet(out_channels=0), "out_channels"),
+        (lambda: UNet()(torch.zeros(1, 3, 32, 32)), "x"),
+        (lambda: UNet(depth=3)(torch.zeros(1, 1, 32, 36)), "H and W of x"),
+        (lambda: RecurrentUNet(steps=0), "steps"),
+    ):
+        with pytest.raises(ValueError, match=f"^{name} must .*, got "):
+            call()
+
+
+# --------------------------------------------------------------------------------------
+# The networks
+
+
+def test_networks_give_the_stated_shapes_and_every_weight_learns():
+    images = torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(10))
+    for net, shape in (
+        (UNet(1, 4, width=8, depth=3), (2, 4, 32, 32)),
+        (RecurrentUNet(width=8, steps=3), (2, 3, 2, 32, 32)),
+    ):
+        logits = net(images)
+        assert logits.shape == shape
+        logits.square().mean().backward()
+        idle = [k for k, p in net.named_parameters() if not p.grad.abs().sum() > 0]
+        assert not idle
+
+
+def test_what_a_step_sees_of_the_one_before():
+    images = torch.randn(1, 1, 32, 32, generator=torch.Generator().manual_seed(11))
+    for mask, state in product((True, False), repeat=2):
+        generator = torch.Generator().manual_seed(12)
+        net = RecurrentUNet(feed_mask=mask, feed_state=state, generator=generator)
+        first, second = net(images)[0]
+        assert torch.equal(first, second) == (not mask and not state)
+    first_alone = RecurrentUNet(steps=1, generator=torch.Generator().manual_seed(12))
+    first = RecurrentUNet(steps=2, generator=torch.Generator().manual_seed(12))
+    assert torch.equal(first_alone(images)[:, 0], first(images)[:, 0])
+
+
+def test_same_seed_same_numbers_and_another_seed_others():
+    s = exp_recurrent.Settings(epochs=1, steps_per_epoch=3)
+    runs = [exp_recurrent.train(s, seed, "cpu") for seed in (0, 0, 1)]
+    losses = [[row["loss"] for row in history] for _, history in runs]
+    assert losses[0] == losses[1] != losses[2]
+    weights = [torch.cat([p.flatten() for p in n.parameters()]) for n, _ in runs]
+    assert torch.equal(weights[0], weights[1])
+
+
+# --------------------------------------------------------------------------------------
+# The experiments
+
+
+def test_all_three_experiments_have_the_same_settings_but_for_epochs():
+    settings = [
+        dataclasses.asdict(e.Settings(epochs=1))
+        for e in (exp_single, exp_dual, exp_recurrent)
+    ]
+    assert settings[0] == settings[1] == settings[2]
+
+
+def trained(experiment, seed, epochs):
+    """Train as the script does and test as it does: what data.measure says."""
+    s = experiment.Settings(epochs=epochs)
+    net, _ = experiment.train(s, seed, "cpu")
+    return experiment.evaluate(net, s, seed, "cpu")[-1]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_common_region_is_orange_for_single_stage_output(seed):
+    s = exp_single.Settings(epochs=6)
+    net, _ = exp_single.train(s, seed, "cpu")
+    images, parts, masks, measured = exp_single.evaluate(net, s, seed, "cpu")
+    assert measured["decisions"][0]["outcome_share"] == {"both": 1.0}
+    assert measured["score"] == pytest.approx(theory.I_max(64, 64), abs=0.01)
+    assert measured["oracle_exact"] == 0
+    common = data.paint(images, masks[:, 0])[parts[:, 1] == 1]  # (pixels, RGB)
+    assert torch.allclose(common, torch.tensor(data.ORANGE), atol=0.1)
+
+
+def test_only_the_recurrent_network_finds_both_groupings():
+    # One run in some tens fails to (see the README), so two of the first three seeds
+    # are asked for, and a third run is made only where the first two differ.
+    def found(experiment, epochs):
+        votes = []
+        for seed in range(3):
+            votes.append(trained(experiment, seed, epochs)["oracle_exact"] >= 0.99)
+            if votes.count(votes[-1]) == 2:
+                return votes[-1]
+
+    assert found(exp_recurrent, epochs=8)
+    assert not found(exp_dual, epochs=8)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("experiment", [exp_single, exp_dual, exp_recurrent])
+def test_cuda_trains_as_the_cpu_does(experiment):
+    s = experiment.Settings(epochs=1, steps_per_epoch=4)
+    runs = [experiment.train(s, 0, "cuda")[1] for _ in range(2)]
+    losses = [[row["loss"] for row in history] for history in runs]
+    assert losses[0] == losses[1]
+    generator = torch.Generator().manual_seed(0)
+    images, parts = data.sample(8, generator)
+    net = experiment.build(s, generator)
+    cpu = experiment.decide(net, images)
+    cuda = experiment.decide(net.cuda(), images.cuda())
+    assert torch.allclose(cpu, cuda.cpu(), atol=1e-3)
+    found = data.score(cuda, data.groupings(parts).cuda()).cpu()
+    assert torch.allclose(found, data.score(cpu, data.groupings(parts)), atol=1e-3)
+
+
+# --------------------------------------------------------------------------------------
+# The scripts
+
+
+def start(script, *arguments, cwd):
+    command = [sys.executable, "-u", HERE / script, *map(str, arguments)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=cwd, stdout=pipe, stderr=pipe, text=True)
+
+
+@pytest.mark.parametrize(
+    "name, decisions", [("single", 1), ("dual", 2), ("recurrent", 2)]
+)
+def test_experiments_run_from_another_folder_and_leave_picture_and_json(
+    name, decisions, tmp_path
+):
+    name = f"exp_{name}"
+    process = start(f"{name}.py", "--epochs", 1, "--seed", 5, cwd=tmp_path)
+    output, errors = process.communicate()
+    assert process.returncode == 0 and errors == ""
+    assert output.count("epoch") == 1 and "paper" in output
+    assert sorted(os.listdir(tmp_path / "figures")) == [f"{name}.json", f"{name}.png"]
+    assert (tmp_path / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    numbers = json.loads((tmp_path / "figures" / f"{name}.json").read_text())
+    assert (numbers["experiment"], numbers["seed"], numbers["epochs"]) == (name, 5, 1)
+    assert numbers["ceiling"] == 1.5 and 0 <= numbers["score"] <= 2
+    assert len(numbers["decisions"]) == decisions and numbers["history"][0]["step"] == 1
+    for decision in numbers["decisions"]:
+        assert sum(decision["outcome_share"].values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("name", ["theory", "data"])
+def test_theory_and_data_run_and_leave_picture_and_json(name, tmp_path):
+    process = start(f"{name}.py", "--out", "here", cwd=tmp_path)
+    output, errors = process.communicate()
+    assert process.returncode == 0 and errors == "" and "FAILS" not in output
+    assert sorted(os.listdir(tmp_path / "here")) == [f"{name}.json", f"{name}.png"]
+    json.loads((tmp_path / "here" / f"{name}.json").read_text())
+
+
+def test_theory_does_without_torch(tmp_path):
+    code = "import sys; sys.modules['torch'] = None; import theory; theory.plot()"
+    subprocess.run([sys.executable, "-c", code], cwd=HERE, check=True)
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["--epochs", "0"], "--epochs"),
+        (["--epochs", "many"], "--epochs"),
+        (["--seed", "-1"], "--seed"),
+        (["--seed", "1.5"], "--seed"),
+        (["--device", "abacus"], "--device"),
+        (["--out", __file__], "--out"),
+        (["--out", os.path.join(__file__, "below")], "--out"),
+        (["--outt", "x"], "--outt"),
+        pytest.param(
+            ["--device", "cuda"],
+            "no CUDA device",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="has CUDA"),
+        ),
+    ],
+)
+def test_bad_input_ends_with_one_line_and_status_2(
+    arguments, said, monkeypatch, capsys
+):
+    monkeypatch.setattr(sys, "argv", ["exp_single.py", *arguments])
+    with pytest.raises(SystemExit) as end:
+        exp_single.main()
+    output = capsys.readouterr()
+    assert end.value.code == 2 and output.out == ""
+    assert output.err.count("\n") == 1 and said in output.err
+
+
+def test_an_interrupted_run_leaves_the_earlier_files_whole(tmp_path):
+    earlier = {name: tmp_path / name for name in ("exp_single.png", "exp_single.json")}
+    for path in earlier.values():
+        path.write_text("earlier")
+    process = start("exp_single.py", "--out", tmp_path, "--epochs", 1000, cwd=tmp_path)
+    assert process.stdout.readline().startswith("epoch")
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert errors.count("\n") == 1 and "interrupted" in errors
+    assert sorted(os.listdir(tmp_path)) == sorted(earlier)
+    assert all(path.read_text() == "earlier" for path in earlier.values())
+
+
+def test_a_failed_save_leaves_the_earlier_files_whole(tmp_path):
+    class HalfWritten:
+        def savefig(self, path, **_):
+            Path(path).write_text("half a pic")
+            raise OSError("disk full")
+
+    for fig, numbers, error in (
+        (HalfWritten(), {"score": 1.5}, OSError),
+        (theory.Figure(), {"score": float("nan")}, ValueError),
+    ):
+        (tmp_path / "x.png").write_text("earlier")
+        with pytest.raises(error):
+            theory.save(fig, numbers, str(tmp_path), "x")
+        assert os.listdir(tmp_path) == ["x.png"]
+        assert (tmp_path / "x.png").read_text() == "earlier"
