@@ -1,14 +1,17 @@
-"""The ambiguous world: images of two overlapping dumbbells whose shared square could belong to either.
+"""The ambiguous world: images of two overlapping dumbbells whose shared square could
+belong to either.
 
     left lobe = bar = [common square] = bar = right lobe
 
-Grouped one way the left dumbbell owns the square (P1+b, P2), grouped the other way the right one does (P1, b+P2). The
-left grouping is true with probability m, the right one with n = 1 - m, and nothing in the image tells which. Here are
-the images, both groupings of each, the score of a segmentation (Eq. 1 made differentiable), what outcome it is (left,
-right, both, neither, split, unlearned) and how it is painted (red, yellow, orange).
+Grouped one way the left dumbbell owns the square (P1+b, P2), grouped the other way the
+right one does (P1, b+P2). The left grouping is true with probability m, the right one
+with n = 1 - m, and nothing in the image tells which. Here are the images, both
+groupings of each, the score of a segmentation (Eq. 1 made differentiable), what outcome
+it is (left, right, both, neither, split, unlearned) and how it is painted (red, yellow,
+orange).
 
-Running this script saves data.png, the grouping problem of Fig. 1a and a few images with their two groupings, and
-data.json.
+Running this script saves data.png, the grouping problem of Fig. 1a and a few images
+with their two groupings, and data.json.
 """
 
 import argparse
@@ -22,19 +25,26 @@ from matplotlib.patches import Patch, Rectangle
 import theory
 
 OUTCOMES = ("left", "right", "both", "neither", "split", "unlearned")
-GIVEN = 0.9  # an instance has the common region when its mask covers at least this share of it, not when 1 - GIVEN
-LEARNED = 0.75  # and a decision is "unlearned" when, outside the common region, either instance has a lower IoU
-SEEDS = (
-    10**6
-)  # seeds are below this, so that a run's weights, images and held-out images never share a stream
-EXACT = 0.95  # a decision finds a grouping when both its instances, thresholded at 1/2, reach this IoU with it
+# An instance is given the common region if its mask covers at least this share of it,
+# and is not given it if the mask covers at most 1 - GIVEN; anything between is a split.
+GIVEN = 0.9
+# A decision is unlearned if, outside the common region, the IoU of either of its masks
+# with the instance's own part is below this.
+LEARNED = 0.75
+# A decision finds a grouping if both its masks, cut off at 1/2, reach this IoU with it.
+EXACT = 0.95
+# Seeds are below this, so that the weights, the training images and the test images of
+# all runs come from streams of their own: seed, seed + SEEDS, seed + 2 SEEDS.
+SEEDS = 10**6
 
 
 @dataclass(frozen=True)
 class Shape:
-    """The sizes, in pixels, of an image and of the two dumbbells in it, which mirror each other.
+    """The sizes, in pixels, of an image and of the two dumbbells in it, which mirror
+    each other.
 
-    With the default sizes P1 = P2 = b = 64. Sizes that make no dumbbell or do not fit the image raise ValueError.
+    With the default sizes P1 = P2 = b = 64. Sizes that make no dumbbell or do not fit
+    the image raise ValueError.
     """
 
     size: int = 32  # side of the image
@@ -51,16 +61,14 @@ class Shape:
             value = getattr(self, field.name)
             if not isinstance(value, int) or value < 1:
                 raise ValueError(
-                    f"{field.name} must be a whole number of at least 1 pixel, got {value}"
+                    f"{field.name} must be a whole number > 0, got {value}"
                 )
         if self.bar_height >= min(self.lobe_height, self.square):
-            raise ValueError(
-                f"bar_height must be below lobe_height and square, or it is no bar, got {self.bar_height}"
-            )
-        if max(self.height, self.width) > self.size:
-            raise ValueError(
-                f"size must be at least {max(self.height, self.width)} for these parts, got {self.size}"
-            )
+            allowed = "below lobe_height and square"  # or it is no bar
+            raise ValueError(f"bar_height must be {allowed}, got {self.bar_height}")
+        needed = max(self.height, self.width)
+        if needed > self.size:
+            raise ValueError(f"size must be at least {needed}, got {self.size}")
 
     @property
     def height(self):
@@ -83,7 +91,9 @@ class Shape:
         return self.square**2
 
     def template(self):
-        """The pair as labels: 0 background, 1 left own part, 2 common, 3 right own part. (height, width) uint8."""
+        """The pair as labels: 0 background, 1 left own part, 2 common, 3 right own
+        part. (height, width) uint8.
+        """
         labels = torch.zeros(self.height, self.width, dtype=torch.uint8)
         lobe, bar = (
             (self.lobe_height, self.lobe_width),
@@ -106,17 +116,19 @@ class Shape:
 def sample(n, generator, shape=Shape(), noise=0.1):
     """Draw n images of the pair at random positions, on the generator's device.
 
-    Returns the images (n, 1, H, W), 1 on the pair, 0 around it, plus Gaussian noise of that standard deviation; and the
-    parts (n, 3, H, W), which are 1 on P1, on b and on P2. No truth is drawn: the image cannot depend on it.
-    ValueError: n below 1, noise negative or not finite.
+    Returns the images (n, 1, H, W), 1 on the pair, 0 around it, plus Gaussian noise of
+    that standard deviation; and the parts (n, 3, H, W), which are 1 on P1, on b and on
+    P2. No truth is drawn: the image cannot depend on it. ValueError: n below 1, noise
+    negative or not finite.
     """
     if n < 1:
         raise ValueError(f"n must be at least 1, got {n}")
     if not 0 <= noise < math.inf:
         raise ValueError(f"noise must be at least 0 and finite, got {noise}")
     device, S, h, w = generator.device, shape.size, shape.height, shape.width
-    # The template in the bottom right corner of a larger canvas: a window of S x S whose corner lies (dy, dx) inside it
-    # shows the pair at every position in turn, so one lookup places all n images.
+    # The template in the bottom right corner of a larger canvas: a window of S x S
+    # whose corner lies (dy, dx) inside it shows the pair at every position in turn, so
+    # one lookup places all n images.
     canvas = torch.zeros(2 * S - h, 2 * S - w, dtype=torch.uint8, device=device)
     canvas[S - h : S, S - w : S] = shape.template().to(device)
     windows = canvas.unfold(0, S, 1).unfold(1, S, 1)  # (S-h+1, S-w+1, S, S), a view
@@ -132,7 +144,8 @@ def sample(n, generator, shape=Shape(), noise=0.1):
 
 
 def groupings(parts):
-    """The two valid groupings of each image: parts (n, 3, H, W) -> truths (n, 2 groupings, 2 instances, H, W).
+    """The two valid groupings of each image: parts (n, 3, H, W) -> truths (n, 2
+    groupings, 2 instances, H, W).
 
     truths[:, 0] is the left grouping (P1+b, P2), truths[:, 1] the right one (P1, b+P2).
     """
@@ -143,9 +156,11 @@ def groupings(parts):
 
 
 def iou(masks, truths):
-    """Soft IoU of every instance of every decision with every grouping; with masks of 0 and 1, the usual IoU.
+    """Soft IoU of every instance of every decision with every grouping; with masks of 0
+    and 1, the usual IoU.
 
-    masks (n, D, 2, H, W), probabilities of D decisions; truths (n, G, 2, H, W) -> (n, D, G, 2), each in [0, 1].
+    masks (n, D, 2, H, W), probabilities of D decisions; truths (n, G, 2, H, W) -> (n,
+    D, G, 2), each in [0, 1].
     """
     p, t = masks.flatten(-2), truths.flatten(-2)  # (n, D, 2, HW), (n, G, 2, HW)
     intersection = torch.einsum("ndik,ngik->ndgi", p, t)
@@ -154,18 +169,22 @@ def iou(masks, truths):
 
 
 def score(masks, truths):
-    """Eq. 1 made differentiable: IoU of the left plus IoU of the right instance, in [0, 2].
+    """Eq. 1 made differentiable: IoU of the left plus IoU of the right instance, in [0,
+    2].
 
-    masks (n, D, 2, H, W), truths (n, G, 2, H, W) -> (n, D, G). Weighing the groupings by m and n gives Eq. 1 itself.
+    masks (n, D, 2, H, W), truths (n, G, 2, H, W) -> (n, D, G). Weighing the groupings
+    by m and n gives Eq. 1 itself.
     """
     return iou(masks, truths).sum(-1)
 
 
 def soft_maximum(scores, beta, dim=1):
-    """The paper's "differential form of maximum function": log(mean(exp(beta scores))) / beta along dim.
+    """The paper's "differential form of maximum function": log(mean(exp(beta scores)))
+    / beta along dim.
 
-    It lies at most log(D)/beta below the maximum and equals the score where there is one decision, or equal ones. Its
-    gradient is shared out by a softmax. ValueError: beta not positive and finite.
+    It lies at most log(D)/beta below the maximum and equals the score where there is
+    one decision, or equal ones. Its gradient is shared out by a softmax. ValueError:
+    beta not positive and finite.
     """
     if not 0 < beta < math.inf:
         raise ValueError(f"beta must be positive and finite, got {beta}")
@@ -173,7 +192,8 @@ def soft_maximum(scores, beta, dim=1):
 
 
 def common_shares(masks, parts):
-    """The share of the common region that each decision gives to each instance, a and c of theory.F.
+    """The share of the common region that each decision gives to each instance, a and c
+    of theory.F.
 
     masks (n, D, 2, H, W), parts (n, 3, H, W) -> (n, D, 2).
     """
@@ -185,10 +205,11 @@ def common_shares(masks, parts):
 
 
 def outcomes(masks, parts):
-    """What each decision does, as an index into OUTCOMES: masks (n, D, 2, H, W), parts (n, 3, H, W) -> (n, D).
+    """What each decision does, as an index into OUTCOMES: masks (n, D, 2, H, W), parts
+    (n, 3, H, W) -> (n, D).
 
-    "left": the common region goes to the left instance, (P1+b, P2); "both": to both; "split": some share in between.
-    The thresholds are GIVEN and LEARNED above.
+    "left": the common region goes to the left instance, (P1+b, P2); "both": to both;
+    "split": some share in between. The thresholds are GIVEN and LEARNED above.
     """
     left, common, right = parts.unbind(1)  # each (n, H, W)
     own = torch.stack((left, right), 1)[:, None]  # (n, 1, 2, H, W)
@@ -208,13 +229,16 @@ def outcomes(masks, parts):
 
 @torch.no_grad()
 def measure(masks, parts):
-    """What the decisions of a batch are worth: masks (n, D, 2, H, W), parts (n, 3, H, W) -> a dict for the JSON.
+    """What the decisions of a batch are worth: masks (n, D, 2, H, W), parts (n, 3, H,
+    W) -> a dict for the JSON.
 
-    score: the better decision's score, mean over images and groupings; oracle_exact: the share of (image, grouping)
-    pairs that some decision finds, see EXACT; decisions: for each, the commonest outcome and the share of images of
-    every outcome, the mean shares of the common region given to the left and to the right instance, and the mean score
-    against the left and the right grouping. IoU is that of the masks thresholded at 1/2; shares and outcomes are those
-    of the probabilities, so that an undecided network is not taken for a decided one.
+    score: the better decision's score, mean over images and groupings; oracle_exact:
+    the share of (image, grouping) pairs that some decision finds, see EXACT; decisions:
+    for each, the commonest outcome and the share of images of every outcome, the mean
+    shares of the common region given to the left and to the right instance, and the
+    mean score against the left and the right grouping. IoU is that of the masks
+    thresholded at 1/2; shares and outcomes are those of the probabilities, so that an
+    undecided network is not taken for a decided one.
     """
     ious = iou((masks > 0.5).float(), groupings(parts))  # (n, D, G, 2)
     scores = ious.sum(-1)  # (n, D, G)
@@ -223,18 +247,16 @@ def measure(masks, parts):
     decisions = []
     for d in range(masks.shape[1]):
         counts = torch.bincount(found[:, d], minlength=len(OUTCOMES)).tolist()
-        decisions.append(
-            {
-                "outcome": OUTCOMES[counts.index(max(counts))],
-                "outcome_share": {
-                    o: k / len(masks) for o, k in zip(OUTCOMES, counts) if k
-                },
-                "common_left": shares[d, 0].item(),
-                "common_right": shares[d, 1].item(),
-                "score_left_grouping": scores[:, d, 0].mean().item(),
-                "score_right_grouping": scores[:, d, 1].mean().item(),
-            }
-        )
+        outcome_share = {o: k / len(masks) for o, k in zip(OUTCOMES, counts) if k}
+        decision = {
+            "outcome": max(outcome_share, key=outcome_share.get),
+            "outcome_share": outcome_share,
+            "common_left": shares[d, 0].item(),
+            "common_right": shares[d, 1].item(),
+            "score_left_grouping": scores[:, d, 0].mean().item(),
+            "score_right_grouping": scores[:, d, 1].mean().item(),
+        }
+        decisions.append(decision)
     return {
         "score": scores.amax(1).mean().item(),
         "oracle_exact": (ious >= EXACT).all(-1).any(1).float().mean().item(),
@@ -242,20 +264,10 @@ def measure(masks, parts):
     }
 
 
-def describe(row):
-    """A row of a history as a line for the console."""
-    shares = "   ".join(
-        f"{d['common_left']:.2f} {d['common_right']:.2f} {d['outcome']:<9}"
-        for d in row["decisions"]
-    )
-    return (
-        f"epoch {row['epoch']:3.0f}  loss {row['loss']:6.3f}  "
-        f"common region to left and right: {shares}  {row['seconds']:5.1f} s"
-    )
-
-
 def broken_at(history, ceiling):
-    """The first recorded step whose batch scored above the ceiling and stayed there to the end, or None."""
+    """The first recorded step whose batch scored above the ceiling and stayed there to
+    the end, or None.
+    """
     step = None
     for row in reversed(history):
         if row["score"] <= ceiling + 0.01:
@@ -264,237 +276,198 @@ def broken_at(history, ceiling):
     return step
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------
 # Pictures
 
 RED, YELLOW, ORANGE = (0.80, 0.08, 0.10), (1.00, 0.90, 0.20), (1.00, 0.52, 0.05)
 
 
 def paint(images, masks):
-    """Paint masks on images: left instance red, right one yellow, both orange; a share in between is a mixture.
+    """Paint masks on images: left instance red, right one yellow, both orange, and a
+    share in between as a mixture; what no instance claims stays grey.
 
-    images (n, 1, H, W), masks (n, 2, H, W) of one decision -> RGB (n, H, W, 3) in [0, 1], ready for imshow.
+    images (n, 1, H, W), masks (n, 2, H, W) of one decision -> RGB (n, H, W, 3) in
+    [0, 1], ready for imshow.
     """
     a, c = masks[:, 0, ..., None], masks[:, 1, ..., None]  # (n, H, W, 1)
-    red, yellow, orange = (
-        torch.tensor(rgb, device=images.device) for rgb in (RED, YELLOW, ORANGE)
-    )
-    grey = 0.15 + 0.8 * images[:, 0, ..., None].clamp(
-        0, 1
-    )  # what no instance claims stays as it is, without colour
+    red, yellow, orange = torch.tensor((RED, YELLOW, ORANGE), device=masks.device)
+    grey = 0.15 + 0.8 * images[:, 0, ..., None].clamp(0, 1)  # (n, H, W, 1)
     colour = a * (1 - c) * red + (1 - a) * c * yellow + a * c * orange  # (n, H, W, 3)
     return (1 - a) * (1 - c) * grey + colour
 
 
-def show(ax, rgb, parts, title=""):
-    """Draw one RGB image (H, W, 3) into a matplotlib Axes, with the common region of parts (3, H, W) outlined."""
+def show(ax, rgb, part, title=""):
+    """Draw an RGB image (H, W, 3) into a matplotlib Axes, its common region outlined.
+
+    part (H, W) is 1 on the common region.
+    """
     ax.imshow(rgb.cpu().clamp(0, 1), interpolation="nearest")
-    y, x = parts[1].cpu().nonzero().unbind(1)
+    y, x = part.cpu().nonzero().unbind(1)
     corner, side = (x.min() - 0.5, y.min() - 0.5), x.max() - x.min() + 1
-    ax.add_patch(
-        Rectangle(corner, side, side, fill=False, linestyle="--", linewidth=1.2)
-    )
+    ax.add_patch(Rectangle(corner, side, side, fill=False, linestyle="--"))
     ax.set_title(title, fontsize=9)
     ax.set(xticks=[], yticks=[])
 
 
-def gallery(fig, images, parts, masks, measured, rows=3):
-    """Fill a Figure or SubFigure: a row an image, with input, both truths and each decision of masks (n, D, 2, H, W)."""
+def gallery(fig, images, parts, masks=None, measured=None, rows=3):
+    """Fill a matplotlib SubFigure: a row an image, with the input, both truths and each
+    decision of masks (n, D, 2, H, W), if given, under its outcome in measured."""
     truths = groupings(parts)
-    nothing = torch.zeros_like(truths[:, 0])
-    columns = [
-        ("input", nothing),
-        ("truth: left owns it", truths[:, 0]),
-        ("truth: right owns it", truths[:, 1]),
-    ]
-    for d, decision in enumerate(measured["decisions"]):
-        columns.append((f"decision {d + 1}:\n{decision['outcome']}", masks[:, d]))
+    columns = [("input", torch.zeros_like(truths[:, 0]))]
+    columns += [("truth: left owns it", truths[:, 0])]
+    columns += [("truth: right owns it", truths[:, 1])]
+    for d in range(0 if masks is None else masks.shape[1]):
+        outcome = measured["decisions"][d]["outcome"]
+        columns += [(f"decision {d + 1}:\n{outcome}", masks[:, d])]
     axes = fig.subplots(rows, len(columns), squeeze=False)
     for j, (title, painted) in enumerate(columns):
         for i, rgb in enumerate(paint(images[:rows], painted[:rows])):
-            show(axes[i, j], rgb, parts[i], title if i == 0 else "")
-    handles = [Patch(facecolor=c, edgecolor="black", label=t) for c, t in
-               ((RED, "left instance"), (YELLOW, "right instance"), (ORANGE, "both"))]  # fmt: skip
+            show(axes[i, j], rgb, parts[i, 1], title if i == 0 else "")
+    colours = {"left instance": RED, "right instance": YELLOW, "both": ORANGE}
+    handles = [Patch(fc=c, ec="black", label=label) for label, c in colours.items()]
     handles.append(Patch(fill=False, linestyle="--", label="common region"))
-    fig.legend(
-        handles=handles, loc="outside lower center", ncols=4, fontsize=9, frameon=False
-    )
+    place = {"loc": "outside lower center", "ncols": 4, "frameon": False}
+    fig.legend(handles=handles, fontsize=9, **place)
 
 
 def plot_scores(ax, history, ceiling):
-    """Draw into a matplotlib Axes, over training, each decision's score against each grouping and the best of them."""
+    """Draw into a matplotlib Axes, over training, the score of each of two decisions
+    against each grouping, of the better one, and the ceiling of a single decision."""
     steps = [row["step"] for row in history]
-    for d in range(len(history[0]["decisions"])):
+    for d, (color, style) in enumerate((("tab:blue", "-"), ("tab:green", "--"))):
         for grouping, marker in (("left", "<"), ("right", ">")):
             y = [row["decisions"][d][f"score_{grouping}_grouping"] for row in history]
-            ax.plot(steps, y, color=("tab:blue", "tab:green")[d], linestyle=("-", "--")[d], linewidth=1.2, marker=marker,
-                    markevery=0.1, markersize=5, label=f"decision {d + 1} if the truth is {grouping}")  # fmt: skip
-    ax.plot(
-        steps,
-        [row["score"] for row in history],
-        color="black",
-        linewidth=2.5,
-        label="the better decision, mean",
-    )
-    ax.axhline(
-        ceiling,
-        color="tab:red",
-        linewidth=1.5,
-        linestyle="-.",
-        label=f"ceiling of one decision, {ceiling:.3f}",
-    )
+            look = {"color": color, "linestyle": style, "marker": marker, "ms": 5}
+            label = f"decision {d + 1} if the truth is {grouping}"
+            ax.plot(steps, y, **look, linewidth=1.2, markevery=0.1, label=label)
+    y = [row["score"] for row in history]
+    ax.plot(steps, y, color="black", linewidth=2.5, label="better decision, mean")
+    label = f"ceiling of one decision, {ceiling:.3f}"
+    ax.axhline(ceiling, color="tab:red", linestyle="-.", label=label)
     if (step := broken_at(history, ceiling)) is not None:
-        ax.axvline(
-            step, color="0.4", linestyle=":", label=f"ceiling broken, step {step}"
-        )
-    ax.set(
-        xlabel="training step", ylabel="score (IoU left + IoU right)", ylim=(0, 2.05)
-    )
+        ax.axvline(step, color="0.4", ls=":", label=f"ceiling broken, step {step}")
+    ax.set(xlabel="training step", ylabel="score (IoU left + IoU right)")
+    ax.set_ylim(0, 2.05)
     ax.legend(fontsize=8, loc="lower right")
 
 
-def plot_path(ax, shares):
-    """Draw shares (a, c) of the common region over training as a path, painted as such."""
-    ax.plot(*zip(*shares), color="black", linewidth=1.2, zorder=6)
-    a, c = torch.tensor(shares).T  # (steps,)
-    masks = torch.stack((a, c), 1)[:, :, None, None]  # (steps, 2, 1, 1)
-    colours = paint(torch.ones(len(a), 1, 1, 1), masks)[:, 0, 0]  # (steps, 3)
-    ax.scatter(a, c, s=70, c=colours, edgecolors="black", linewidths=0.8, zorder=7)
-    ax.annotate("untrained", shares[0], (10, -14), textcoords="offset points", zorder=8)
+def plot_path(ax, history):
+    """Draw into the Axes of theory.draw_landscape the shares (a, c) that decision 1
+    gives over training, each in the colour it paints the common region."""
+    first = [row["decisions"][0] for row in history]
+    shares = torch.tensor([(d["common_left"], d["common_right"]) for d in first])
+    a, c = shares.T  # (rows,)
+    colours = paint(torch.ones(len(a), 1, 1, 1), shares[:, :, None, None])[:, 0, 0]
+    ax.plot(a, c, color="black", linewidth=1.2, zorder=6)
+    label = "the network during training, in the colour it paints the common region"
+    look = {"s": 70, "edgecolors": "black", "linewidths": 0.8, "zorder": 7}
+    ax.scatter(a, c, c=colours, label=label, **look)
+    box = {"boxstyle": "round", "fc": "white", "ec": "none", "alpha": 0.85}
+    text = {"textcoords": "offset points", "fontsize": 9, "bbox": box, "zorder": 8}
+    ax.annotate("untrained", (a[0], c[0]), xytext=(12, -16), **text)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), frameon=False, fontsize=9)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Command line of the experiments
+def plot():
+    """The grouping problem of Fig. 1a, and images with both their groupings.
+
+    Returns the Figure and a dict of its numbers.
+    """
+    shape, x = Shape(), 0.25
+    fig = Figure(figsize=(12, 4.6), layout="constrained")
+    left, right = fig.subfigures(1, 2, width_ratios=(1.1, 1))
+
+    # One pair without noise, the common region split at x between the two instances.
+    tight = Shape(size=shape.width)
+    images, parts = sample(1, torch.Generator().manual_seed(0), tight, noise=0)
+    own_left, common, own_right = parts[0]  # each (H, W)
+    to_left = common * (common.cumsum(1) <= x * shape.square)
+    masks = torch.stack((own_left + to_left, common - to_left + own_right))[None]
+    ax = left.subplots()
+    show(ax, paint(images, masks)[0], common)
+    for part, text, shift in zip(parts[0], ("$P_1$", "$b$", "$P_2$"), (0, 1, 0)):
+        v, u = part.nonzero().float().mean(0).tolist()
+        ax.text(u + shift, v, text, ha="center", va="center", fontsize=24)
+    v, u = (corner - 0.5 for corner in common.nonzero().amin(0).tolist())
+    cut, end = u + x * shape.square, u + shape.square
+    for low, high, text in ((u, cut, "$x$"), (cut, end, "$1-x$")):
+        arrow = {"arrowstyle": "<->", "color": "white", "shrinkA": 0, "shrinkB": 0}
+        ax.annotate("", (low, v - 1.6), (high, v - 1.6), arrowprops=arrow)
+        ax.text(
+            (low + high) / 2, v - 2.7, text, color="white", ha="center", fontsize=13
+        )
+    ax.set_ylim(v + shape.square + 5, v - 5)
+    ax.set_facecolor("0.15")  # as paint draws the background
+    ax.set_title("The grouping problem (Fig. 1a): who owns the common region b?")
+    ax.set_xlabel("a share x of b goes to the left instance, 1 - x to the right one")
+
+    gallery(right, *sample(3, torch.Generator().manual_seed(0), shape))
+    right.suptitle("Three images and the two valid groupings of each", fontsize=10)
+    P, b = shape.P, shape.b
+    numbers = {"shape": asdict(shape), "P1": P, "P2": P, "b": b, "x": x}
+    numbers |= {"score_of_split": theory.I_equal(x, P, b)}
+    return fig, numbers | {"ceiling": theory.I_max(P, b)}
+
+
+# --------------------------------------------------------------------------------------
+# Console
 
 
 def experiment_arguments(doc, epochs):
-    """The command line of the experiments: --epochs --seed --device --out. Bad input ends the program with status 2.
+    """Parse the command line of an experiment: --epochs --seed --device --out.
 
-    Returns the parsed arguments; device is a torch.device, "auto" being CUDA where there is one.
+    Bad input ends the program with one line and status 2. device is "cpu" or "cuda".
     """
 
     def whole(low, high):
-        def number(text):
-            if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
-                raise argparse.ArgumentTypeError(
-                    f"must be a whole number from {low} to {high}, got {text!r}"
-                )
+        def parse(text):
+            if not (text.isascii() and text.isdigit() and low <= int(text) <= high):
+                allowed = f"a whole number from {low} to {high}"
+                raise argparse.ArgumentTypeError(f"must be {allowed}, got {text!r}")
             return int(text)
 
-        return number
+        return parse
 
     parser = theory.Parser(doc)
-    parser.add_argument(
-        "--epochs", type=whole(1, 10**6), default=epochs, help="default %(default)s"
-    )
-    parser.add_argument(
-        "--seed",
-        type=whole(0, SEEDS - 1),
-        default=0,
-        help="of the weights and the images, default 0",
-    )
-    parser.add_argument(
-        "--device",
-        choices=("auto", "cpu", "cuda"),
-        default="auto",
-        help="auto: CUDA where there is one",
-    )
+    text = "passes over 32 batches of new images, default %(default)s"
+    parser.add_argument("--epochs", type=whole(1, 10**6), default=epochs, help=text)
+    text = "of the weights and of the images, default %(default)s"
+    parser.add_argument("--seed", type=whole(0, SEEDS - 1), default=0, help=text)
+    text = "default auto: CUDA where there is one"
+    devices = ("auto", "cpu", "cuda")
+    parser.add_argument("--device", choices=devices, default="auto", help=text)
     args = parser.parse_args()
     if args.device == "cuda" and not torch.cuda.is_available():
-        parser.error(
-            "argument --device: cuda was asked for, but there is no CUDA device"
-        )
+        parser.error("argument --device: there is no CUDA device for 'cuda'")
     if args.device == "auto":
         args.device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.backends.cudnn.deterministic = True  # the same seed gives the same numbers
     return args
 
 
+def describe(row):
+    """A row of a history as a line for the console."""
+    decisions = "  |  ".join(
+        f"left {d['common_left']:.2f}, right {d['common_right']:.2f}: {d['outcome']:<9}"
+        for d in row["decisions"]
+    )
+    return (
+        f"epoch {row['epoch']:3.0f}   loss {row['loss']:6.3f}   "
+        f"common region to {decisions}   {row['seconds']:5.1f} s"
+    )
+
+
 def print_table(measured, outcomes, score, found):
-    """Print what was measured beside what the paper says: outcomes, score, groupings."""
+    """Print what was measured on the held-out images beside what the paper says."""
     rows = [("", "paper", "here")]
     for d, (decision, outcome) in enumerate(zip(measured["decisions"], outcomes)):
         share = decision["outcome_share"][decision["outcome"]]
         here = f"{decision['outcome']} ({share:.0%} of the images)"
-        rows.append((f"decision {d + 1}: common region to", outcome, here))
+        rows.append((f"outcome of decision {d + 1}", outcome, here))
     rows.append(("score of the better decision", score, f"{measured['score']:.3f}"))
-    exact = f"{measured['oracle_exact']:.0%} of images and truths"
-    rows.append(("truths found exactly", found, exact))
+    rows.append(("groupings found", found, f"{measured['oracle_exact']:.0%}"))
     for row in rows:
-        print("{:<34}{:<16}{}".format(*row))
-
-
-def plot():
-    """The grouping problem of Fig. 1a and a few images with their two groupings. Returns (Figure, numbers)."""
-    shape, x = Shape(), 0.25
-    fig = Figure(figsize=(11, 4.6), layout="constrained")
-    left, right = fig.subfigures(1, 2, width_ratios=(1, 1.15))
-
-    # One clean pair, its common region split in the ratio x, as between Eq. 1 and its two ends.
-    images, parts = sample(1, torch.Generator().manual_seed(0), Shape(size=28), noise=0)
-    own_left, common, own_right = parts[0]
-    columns = common.cumsum(1) / common.sum(1).max()  # 1/8 to 1 across the square
-    goes_left = common * (columns <= x)
-    masks = torch.stack((own_left + goes_left, common - goes_left + own_right))[
-        None
-    ]  # (1, 2, H, W)
-    ax = left.subplots()
-    show(
-        ax,
-        paint(images, masks)[0],
-        parts[0],
-        "The grouping problem (Fig. 1a): who owns the common region?",
-    )
-    for part, text in zip(parts[0], ("$P_1$", "$b$", "$P_2$")):
-        v, u = part.nonzero().float().mean(0).tolist()
-        ax.text(u + (text == "$b$"), v, text, ha="center", va="center", fontsize=22)
-    v, u = common.nonzero().amin(0).tolist()
-    cut = u - 0.5 + x * shape.square
-    for start, end, text in (
-        (u - 0.5, cut, "$x$"),
-        (cut, u - 0.5 + shape.square, "$1-x$"),
-    ):
-        ax.annotate(
-            "",
-            (start, v - 2),
-            (end, v - 2),
-            color="white",
-            arrowprops={"arrowstyle": "<->", "color": "white"},
-        )
-        ax.text(
-            (start + end) / 2,
-            v - 3.4,
-            text,
-            color="white",
-            ha="center",
-            va="center",
-            fontsize=13,
-        )
-    ax.set_xlabel(
-        "red: left instance   yellow: right instance\nA share x of b goes to the left, 1 - x to the right"
-    )
-
-    images, parts = sample(3, torch.Generator().manual_seed(0), shape)
-    gallery(
-        right,
-        images,
-        parts,
-        images[:, :0, None].expand(-1, -1, 2, -1, -1),
-        {"decisions": []},
-    )
-    right.suptitle("Three images and the two valid groupings of each", fontsize=10)
-    split = {
-        "P1": shape.P,
-        "P2": shape.P,
-        "b": shape.b,
-        "x": x,
-        "ceiling": theory.I_max(shape.P, shape.b),
-    }
-    return fig, {
-        "shape": asdict(shape),
-        **split,
-        "score_of_split": theory.I_G(x, shape.P, shape.P, shape.b, 0.5),
-    }
+        print("{:<31}{:<15}{}".format(*row))
 
 
 def main():

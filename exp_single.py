@@ -86,21 +86,16 @@ def evaluate(net, s, seed, device):
 
 def plot(history, images, parts, masks, measured, ceiling):
     """Fig. 3: the decision painted, and its way over the landscape of theory.F."""
-    fig = Figure(figsize=(13, 5.6), layout="constrained")
-    left, right = fig.subfigures(1, 2, width_ratios=(1, 1.1))
+    fig = Figure(figsize=(13, 6), layout="constrained")
+    left, right = fig.subfigures(1, 2, width_ratios=(1.1, 1))
     data.gallery(left, images, parts, masks, measured)
     ax = right.subplots()
-    theory.draw_landscape(ax, P=1.0, b=1.0)  # P1 = P2 = b: only the ratio matters
-    shares = [
-        (r["decisions"][0]["common_left"], r["decisions"][0]["common_right"])
-        for r in history
-    ]
-    data.plot_path(ax, shares)
-    (decision,) = measured["decisions"]
-    fig.suptitle(
-        f"One decision, by a U-Net: {decision['outcome']}. "
-        f"Score {measured['score']:.3f}, predicted ceiling {ceiling:.3f}"
-    )
+    contours = theory.draw_landscape(ax, P=1.0, b=1.0)  # as here, P1 = P2 = b
+    right.colorbar(contours, ax=ax, label="average score F(a, c)", shrink=0.8)
+    data.plot_path(ax, history)
+    outcomes = measured["decisions"][0]["outcome"]
+    score = f"score {measured['score']:.3f}, predicted ceiling {ceiling:.3f}"
+    fig.suptitle(f"One decision, by a U-Net: {outcomes} ({score})")
     return fig
 
 

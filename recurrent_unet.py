@@ -1,8 +1,10 @@
-"""The recurrent U-Net of Wang et al. 2019 (ICCV): the U-Net of unet.py run for several steps, one decision a step.
+"""The recurrent U-Net of Wang et al. 2019 (ICCV): the U-Net of unet.py run for several
+steps, one decision a step.
 
-What a step passes on to the next: its mask, concatenated to the image, and the state of a convolutional GRU (Ballas et
-al. 2016) where the innermost features are. So the second decision depends on the image and on the first one,
-D2 = f'(x, D1), while the weights are the same at every step.
+What a step passes on to the next: its mask, concatenated to the image, and the state of
+a convolutional GRU (Ballas et al. 2016) where the innermost features are. So the second
+decision depends on the image and on the first one, D2 = f'(x, D1), while the weights
+are the same at every step.
 """
 
 import torch
@@ -12,7 +14,9 @@ from unet import UNet, initialise
 
 
 class ConvGRU(nn.Module):
-    """A gated recurrent unit whose products are 3x3 convolutions: features and state (n, C, H, W) -> new state."""
+    """A gated recurrent unit whose products are 3x3 convolutions: features and state
+    (n, C, H, W) -> new state.
+    """
 
     def __init__(self, channels):
         super().__init__()
@@ -20,23 +24,34 @@ class ConvGRU(nn.Module):
         self.candidate = nn.Conv2d(2 * channels, channels, 3, padding=1)
 
     def forward(self, x, h):
-        update, reset = torch.sigmoid(self.gates(torch.cat((x, h), 1))).chunk(
-            2, 1
-        )  # each (n, C, H, W)
+        gates = torch.sigmoid(self.gates(torch.cat((x, h), 1)))  # (n, 2C, H, W)
+        update, reset = gates.chunk(2, 1)  # each (n, C, H, W)
         new = torch.tanh(self.candidate(torch.cat((x, reset * h), 1)))
         return (1 - update) * h + update * new
 
 
 class RecurrentUNet(nn.Module):
-    """Maps images (n, in_channels, H, W) to the logits of all steps, (n, steps, out_channels, H, W).
+    """Maps images (n, in_channels, H, W) to the logits of all steps, (n, steps,
+    out_channels, H, W).
 
-    feed_mask=False hides the last mask from the next step, feed_state=False leaves out the GRU; with both off every
-    step makes the same decision. Before the first step the mask and the state are zero. The other arguments, and what
-    raises ValueError, are those of UNet.
+    feed_mask=False hides the last mask from the next step, feed_state=False leaves out
+    the GRU; with both off every step makes the same decision. Before the first step the
+    state is zero and the mask undecided, 1/2 everywhere, so that the first two steps
+    start from much the same decision and neither is left behind. The other arguments,
+    and what raises ValueError, are those of UNet.
     """
 
-    def __init__(self, in_channels=1, out_channels=2, width=12, depth=2, steps=2, feed_mask=True, feed_state=True,
-                 generator=None):  # fmt: skip
+    def __init__(
+        self,
+        in_channels=1,
+        out_channels=2,
+        width=12,
+        depth=2,
+        steps=2,
+        feed_mask=True,
+        feed_state=True,
+        generator=None,
+    ):
         super().__init__()
         if steps < 1:
             raise ValueError(f"steps must be at least 1, got {steps}")
@@ -49,17 +64,15 @@ class RecurrentUNet(nn.Module):
 
     def forward(self, images):
         n, _, H, W = images.shape
-        mask = images.new_zeros(n, self.out_channels, H, W)
+        mask = images.new_full((n, self.out_channels, H, W), 0.5)
         state, logits = None, []
         for _ in range(self.steps):
-            x = (
-                torch.cat((images, mask), 1) if self.feed_mask else images
-            )  # (n, in + out, H, W)
+            # (n, in + out, H, W)
+            x = torch.cat((images, mask), 1) if self.feed_mask else images
             x, skips = self.unet.encode(x)
             if self.gru is not None:
                 x = state = self.gru(x, torch.zeros_like(x) if state is None else state)
             logits.append(self.unet.decode(x, skips))
-            mask = torch.sigmoid(
-                logits[-1]
-            )  # the gradient of the second decision reaches the first one through it
+            # Not detached: the second decision's gradient reaches the first through it.
+            mask = torch.sigmoid(logits[-1])
         return torch.stack(logits, 1)  # (n, steps, out, H, W)

@@ -37,17 +37,10 @@ EQUAL = list(product(SHARES, SIZES, SIZES))  # (x, P, b)
 
 
 def derivative(f, x, *rest):
-    """df/dx by autograd in double precision, f being any formula of theory.py."""
+    """df/dx by autograd in double precision."""
     x = torch.tensor(float(x), dtype=torch.float64, requires_grad=True)
-    (slope,) = torch.autograd.grad(formula(f, x, *map(float, rest)), x)
+    (slope,) = torch.autograd.grad(f(x, *map(float, rest)), x)
     return slope.item()
-
-
-def formula(f, *arguments):
-    """f without its check of the arguments, which wants NumPy and not tensors."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(theory, "check", lambda **_: None)
-        return f(*arguments)
 
 
 def masks_of(parts, left_share, right_share):
@@ -188,7 +181,7 @@ def test_the_gradient_of_F_is_that_of_autograd():
     for P1, P2, b, m in ENDS[::5]:
         for a, c in ((0.2, 0.7), (0.5, 0.5)):
             point = torch.tensor([a, c], dtype=torch.float64, requires_grad=True)
-            value = formula(theory.F, *point, *map(float, (P1, P2, b, m)))
+            value = theory.F(*point, *map(float, (P1, P2, b, m)))
             expected = torch.autograd.grad(value, point)[0].tolist()
             found = [float(d) for d in theory.dF(a, c, P1, P2, b, m)]
             assert found == pytest.approx(expected)
@@ -274,7 +267,7 @@ def test_positions_cover_the_image_evenly():
     _, parts = data.sample(20000, torch.Generator().manual_seed(2))
     corner = parts.sum(1).flatten(1).argmax(1)  # top left pixel of the left lobe
     y, x = corner // 32, corner % 32
-    counts = torch.bincount(23 * 0 + y * 9 + x, minlength=23 * 9)  # 23 x 9 positions
+    counts = torch.bincount(y * 9 + x, minlength=23 * 9)  # 23 x 9 positions
     assert len(counts) == 23 * 9 and counts.min() > 50 and counts.max() < 150
 
 

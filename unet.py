@@ -1,7 +1,9 @@
-"""A compact U-Net (Ronneberger et al. 2015) in the variant of Wang et al. 2019: padded 3x3 convolutions with group
-normalisation, transposed convolutions on the way up, channels doubled at every level.
+"""A compact U-Net (Ronneberger et al. 2015) in the variant of Wang et al. 2019: padded
+3x3 convolutions with group normalisation, transposed convolutions on the way up,
+channels doubled at every level.
 
-It is the feed-forward network of exp_single.py and exp_dual.py, and recurrent_unet.py runs the same one several times.
+It is the feed-forward network of exp_single.py and exp_dual.py, and recurrent_unet.py
+runs the same one several times.
 """
 
 import torch
@@ -9,21 +11,22 @@ from torch import nn
 
 
 def block(in_channels, out_channels):
-    """Two 3x3 convolutions, each with group normalisation (4 groups) and ReLU: (n, in, H, W) -> (n, out, H, W)."""
+    """Two 3x3 convolutions, each with group normalisation (4 groups) and ReLU.
+
+    Maps (n, in_channels, H, W) to (n, out_channels, H, W).
+    """
     layers = []
     for channels in (in_channels, out_channels):
-        layers += [
-            nn.Conv2d(
-                channels, out_channels, 3, padding=1, bias=False
-            ),  # the normalisation has a bias of its own
-            nn.GroupNorm(4, out_channels),
-            nn.ReLU(inplace=True),
-        ]
+        # No bias, since the normalisation has one of its own.
+        layers.append(nn.Conv2d(channels, out_channels, 3, padding=1, bias=False))
+        layers += [nn.GroupNorm(4, out_channels), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers)
 
 
 def initialise(net, generator):
-    """Draw all weights of a network anew from a generator: convolutions uniform as PyTorch does it, biases zero."""
+    """Draw all weights of a network anew from a generator: convolutions uniform as
+    PyTorch does it, biases zero.
+    """
     for module in net.modules():
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
             nn.init.kaiming_uniform_(module.weight, a=5**0.5, generator=generator)
@@ -34,9 +37,10 @@ def initialise(net, generator):
 class UNet(nn.Module):
     """Maps images (n, in_channels, H, W) to logits (n, out_channels, H, W).
 
-    width is the number of channels of the first level, a multiple of 4, depth the number of poolings; H and W must be
-    multiples of 2^depth. generator (on the CPU) draws the weights; without it they come from PyTorch's global one.
-    ValueError: an argument out of range, or an image that does not fit.
+    width is the number of channels of the first level, a multiple of 4, depth the
+    number of poolings; H and W must be multiples of 2^depth. generator (on the CPU)
+    draws the weights; without it they come from PyTorch's global one. ValueError: an
+    argument out of range, or an image that does not fit.
     """
 
     def __init__(
@@ -52,7 +56,7 @@ class UNet(nn.Module):
                 raise ValueError(f"{name} must be at least 1, got {value}")
         if width < 4 or width % 4:
             raise ValueError(
-                f"width must be a positive multiple of 4, the number of normalisation groups, got {width}"
+                f"width must be a positive multiple of 4 (the groups), got {width}"
             )
         self.in_channels, self.depth = in_channels, depth
         widths = [width * 2**level for level in range(depth + 1)]
@@ -68,15 +72,18 @@ class UNet(nn.Module):
         initialise(self, generator)
 
     def encode(self, x):
-        """The way down: (n, in_channels, H, W) -> innermost features (n, width 2^depth, H/2^depth, W/2^depth), skips."""
+        """The way down: images (n, in_channels, H, W) -> (innermost features, skips).
+
+        The features are (n, width 2^depth, H / 2^depth, W / 2^depth); skips is a list
+        of what each level had before its pooling.
+        """
         if x.ndim != 4 or x.shape[1] != self.in_channels:
             raise ValueError(
                 f"x must have shape (n, {self.in_channels}, H, W), got {tuple(x.shape)}"
             )
         if x.shape[2] % 2**self.depth or x.shape[3] % 2**self.depth:
-            raise ValueError(
-                f"H and W of x must be multiples of {2**self.depth} (2^depth), got {tuple(x.shape)}"
-            )
+            allowed = f"multiples of {2**self.depth}"
+            raise ValueError(f"H and W of x must be {allowed}, got {tuple(x.shape)}")
         skips = []
         for down in self.down[:-1]:
             skips.append(down(x))
