@@ -50,7 +50,7 @@ def train(s, seed, device):
     """Train a new network. Returns it and its history, a list of rows for the JSON."""
     net = build(s, torch.Generator().manual_seed(seed))
     net = net.to(device, memory_format=torch.channels_last)  # a fifth faster on CPUs
-    optimiser = torch.optim.Adam(net.parameters(), lr=s.learning_rate)
+    optimiser = torch.optim.Adam(net.parameters(), s.learning_rate, fused=True)
     generator = torch.Generator(device).manual_seed(seed + data.SEEDS)
     steps = s.epochs * s.steps_per_epoch
     history, start = [], time.perf_counter()
