@@ -24,7 +24,7 @@ class Settings:
     epochs: int = 10
     steps_per_epoch: int = 32  # the paper does not say how long an epoch is
     batch: int = 8  # images a step, new ones each time: no training set to memorise
-    learning_rate: float = 3e-3  # of Adam
+    learning_rate: float = 2e-3  # of Adam
     beta: float = 100.0  # sharpness of the differentiable maximum over decisions
     m: float = 0.5  # prior probability that the left grouping is true; n = 1 - m
     noise: float = 0.1  # standard deviation of the noise in the images
