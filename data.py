@@ -28,8 +28,8 @@ OUTCOMES = ("left", "right", "both", "neither", "split", "unlearned")
 # An instance is given the common region if its mask covers at least this share of it,
 # and is not given it if the mask covers at most 1 - GIVEN; anything between is a split.
 GIVEN = 0.9
-# A decision is unlearned if, outside the common region, the IoU of either of its masks
-# with the instance's own part is below this.
+# A decision is unlearned if, outside the common region, the IoU of either of its masks,
+# cut off at 1/2, with the instance's own part is below this.
 LEARNED = 0.75
 # A decision finds a grouping if both its masks, cut off at 1/2, reach this IoU with it.
 EXACT = 0.95
@@ -198,10 +198,8 @@ def common_shares(masks, parts):
     masks (n, D, 2, H, W), parts (n, 3, H, W) -> (n, D, 2).
     """
     common = parts[:, 1]  # (n, H, W)
-    return (
-        torch.einsum("ndihw,nhw->ndi", masks, common)
-        / common.sum((-1, -2))[:, None, None]
-    )
+    given = torch.einsum("ndihw,nhw->ndi", masks, common)  # pixels
+    return given / common.sum((-1, -2))[:, None, None]
 
 
 def outcomes(masks, parts):
@@ -213,18 +211,15 @@ def outcomes(masks, parts):
     """
     left, common, right = parts.unbind(1)  # each (n, H, W)
     own = torch.stack((left, right), 1)[:, None]  # (n, 1, 2, H, W)
-    outside = masks * (1 - common)[:, None, None]
-    unlearned = (iou(outside, own) < LEARNED).any(-1).squeeze(-1)  # (n, D)
+    outside = (masks > 0.5) * (1 - common)[:, None, None]  # (n, D, 2, H, W)
     shares = common_shares(masks, parts)  # (n, D, 2)
-    a, c = (shares >= GIVEN).unbind(-1)
+    a, c = (shares >= GIVEN).unbind(-1)  # each (n, D)
     not_a, not_c = (shares <= 1 - GIVEN).unbind(-1)
-    cases = torch.stack(
-        (a & not_c, not_a & c, a & c, not_a & not_c), -1
-    )  # (n, D, 4), at most one is true
-    outcome = torch.where(
-        cases.any(-1), cases.int().argmax(-1), OUTCOMES.index("split")
-    )
-    return outcome.masked_fill(unlearned, OUTCOMES.index("unlearned"))
+    outcome = torch.full(a.shape, OUTCOMES.index("split"), device=a.device)
+    for k, case in enumerate((a & not_c, not_a & c, a & c, not_a & not_c)):
+        outcome[case] = k  # left, right, both, neither
+    outcome[(iou(outside, own) < LEARNED).any((-2, -1))] = OUTCOMES.index("unlearned")
+    return outcome
 
 
 @torch.no_grad()
@@ -236,9 +231,9 @@ def measure(masks, parts):
     the share of (image, grouping) pairs that some decision finds, see EXACT; decisions:
     for each, the commonest outcome and the share of images of every outcome, the mean
     shares of the common region given to the left and to the right instance, and the
-    mean score against the left and the right grouping. IoU is that of the masks
-    thresholded at 1/2; shares and outcomes are those of the probabilities, so that an
-    undecided network is not taken for a decided one.
+    mean score against the left and the right grouping. Scores are those of the masks
+    cut off at 1/2; shares are means of the probabilities, so that an undecided network
+    is not taken for a decided one.
     """
     ious = iou((masks > 0.5).float(), groupings(parts))  # (n, D, G, 2)
     scores = ious.sum(-1)  # (n, D, G)
@@ -265,9 +260,8 @@ def measure(masks, parts):
 
 
 def broken_at(history, ceiling):
-    """The first recorded step whose batch scored above the ceiling and stayed there to
-    the end, or None.
-    """
+    """The recorded training step from which on the better decision scored above the
+    ceiling of a single one, or None."""
     step = None
     for row in reversed(history):
         if row["score"] <= ceiling + 0.01:

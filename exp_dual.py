@@ -31,9 +31,7 @@ class Settings:
     width: int = 12  # channels of the first level of the U-Net
     depth: int = 2  # poolings of the U-Net
     held_out: int = 256  # images of the final evaluation
-    shape: data.Shape = field(
-        default_factory=data.Shape
-    )  # sizes in pixels; P1 = P2 = b = 64
+    shape: data.Shape = field(default_factory=data.Shape)  # P1 = P2 = b = 64 pixels
 
 
 def build(s, generator):
@@ -58,9 +56,7 @@ def train(s, seed, device):
         images, parts = data.sample(s.batch, generator, s.shape, s.noise)
         masks = decide(net, images)  # (n, D, 2, H, W)
         scores = data.score(masks, data.groupings(parts))  # (n, D, 2 truths)
-        best = data.soft_maximum(
-            scores, s.beta
-        )  # (n, 2): the better one for each truth
+        best = data.soft_maximum(scores, s.beta)  # (n, 2), better one for each truth
         loss = -(s.m * best[:, 0] + (1 - s.m) * best[:, 1]).mean()  # Eq. 1 if D is 1
         optimiser.zero_grad()
         loss.backward()
@@ -107,7 +103,8 @@ def main():
     data.print_table(measured, *paper)
     numbers = {"experiment": "exp_dual", "seed": args.seed, "epochs": s.epochs}
     numbers |= {"device": args.device, "seconds": time.perf_counter() - start}
-    numbers |= {"settings": asdict(s), "ceiling": ceiling, **measured}
+    numbers |= {"settings": asdict(s), "ceiling": ceiling}
+    numbers |= {"ceiling_broken_at": data.broken_at(history, ceiling), **measured}
     fig = plot(history, images, parts, masks, measured, ceiling)
     theory.save(fig, numbers | {"history": history}, args.out, "exp_dual")
 

@@ -460,13 +460,6 @@ def test_all_three_experiments_have_the_same_settings_but_for_epochs():
     assert settings[0] == settings[1] == settings[2]
 
 
-def trained(experiment, seed, epochs):
-    """Train as the script does and test as it does: what data.measure says."""
-    s = experiment.Settings(epochs=epochs)
-    net, _ = experiment.train(s, seed, "cpu")
-    return experiment.evaluate(net, s, seed, "cpu")[-1]
-
-
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_common_region_is_orange_for_single_stage_output(seed):
     s = exp_single.Settings(epochs=6)
@@ -479,18 +472,23 @@ def test_the_common_region_is_orange_for_single_stage_output(seed):
     assert torch.allclose(common, torch.tensor(data.ORANGE), atol=0.1)
 
 
-def test_only_the_recurrent_network_finds_both_groupings():
-    # One run in some tens fails to (see the README), so two of the first three seeds
-    # are asked for, and a third run is made only where the first two differ.
-    def found(experiment, epochs):
-        votes = []
-        for seed in range(3):
-            votes.append(trained(experiment, seed, epochs)["oracle_exact"] >= 0.99)
-            if votes.count(votes[-1]) == 2:
-                return votes[-1]
+def found(experiment, seed):
+    """Train as the script does, for 8 epochs: does the network find both groupings?"""
+    s = experiment.Settings(epochs=8)
+    net, _ = experiment.train(s, seed, "cpu")
+    return experiment.evaluate(net, s, seed, "cpu")[-1]["oracle_exact"] >= 0.99
 
-    assert found(exp_recurrent, epochs=8)
-    assert not found(exp_dual, epochs=8)
+
+# Not every run of either network comes out alike (the README counts them), so one
+# run against the claim is outvoted if the next two seeds both bear it out.
+
+
+def test_the_recurrent_network_finds_both_groupings():
+    assert found(exp_recurrent, 0) or all(found(exp_recurrent, s) for s in (1, 2))
+
+
+def test_the_dual_network_does_not_find_both_groupings():
+    assert not found(exp_dual, 0) or not any(found(exp_dual, s) for s in (1, 2))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
