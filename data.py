@@ -91,22 +91,15 @@ class Shape:
         return self.square**2
 
     def template(self):
-        """The pair as labels: 0 background, 1 left own part, 2 common, 3 right own
-        part. (height, width) uint8.
-        """
+        """The pair, (height, width) uint8: 1 is left own part, 2 common, 3 right."""
         labels = torch.zeros(self.height, self.width, dtype=torch.uint8)
         lobe, bar = (
             (self.lobe_height, self.lobe_width),
             (self.bar_height, self.bar_length),
         )
+        square = (self.square, self.square)
         x = 0
-        for label, (h, w) in (
-            (1, lobe),
-            (1, bar),
-            (2, (self.square, self.square)),
-            (3, bar),
-            (3, lobe),
-        ):
+        for label, (h, w) in zip((1, 1, 2, 3, 3), (lobe, bar, square, bar, lobe)):
             top = (self.height - h) // 2
             labels[top : top + h, x : x + w] = label
             x += w
@@ -135,32 +128,29 @@ def sample(n, generator, shape=Shape(), noise=0.1):
     dy = torch.randint(0, S - h + 1, (n,), generator=generator, device=device)
     dx = torch.randint(0, S - w + 1, (n,), generator=generator, device=device)
     labels = windows[dy, dx][:, None]  # (n, 1, H, W)
-    parts = (
-        labels
-        == torch.tensor([1, 2, 3], dtype=torch.uint8, device=device).view(3, 1, 1)
-    ).float()  # (n, 3, H, W)
+    values = torch.tensor([1, 2, 3], dtype=torch.uint8, device=device).view(3, 1, 1)
+    parts = (labels == values).float()  # (n, 3, H, W)
     images = torch.randn(n, 1, S, S, generator=generator, device=device).mul_(noise)
     return images.add_(labels > 0), parts
 
 
 def groupings(parts):
-    """The two valid groupings of each image: parts (n, 3, H, W) -> truths (n, 2
-    groupings, 2 instances, H, W).
+    """The two valid groupings of each image: (n, 2 groupings, 2 instances, H, W).
 
-    truths[:, 0] is the left grouping (P1+b, P2), truths[:, 1] the right one (P1, b+P2).
+    parts (n, 3, H, W) is what sample returns. [:, 0] is the left grouping (P1+b, P2),
+    [:, 1] the right one (P1, b+P2).
     """
     left, common, right = parts.unbind(1)  # each (n, H, W)
-    return torch.stack((left + common, right, left, common + right), 1).unflatten(
-        1, (2, 2)
-    )
+    truths = torch.stack((left + common, right, left, common + right), 1)
+    return truths.unflatten(1, (2, 2))
 
 
 def iou(masks, truths):
-    """Soft IoU of every instance of every decision with every grouping; with masks of 0
-    and 1, the usual IoU.
+    """IoU of every instance in every decision with every grouping, (n, D, G, 2).
 
-    masks (n, D, 2, H, W), probabilities of D decisions; truths (n, G, 2, H, W) -> (n,
-    D, G, 2), each in [0, 1].
+    masks (n, D, 2, H, W) are the probabilities of D decisions, truths (n, G, 2, H, W).
+    With masks of 0 and 1 it is the usual IoU, otherwise the soft one: products in place
+    of the intersection.
     """
     p, t = masks.flatten(-2), truths.flatten(-2)  # (n, D, 2, HW), (n, G, 2, HW)
     intersection = torch.einsum("ndik,ngik->ndgi", p, t)
@@ -169,22 +159,20 @@ def iou(masks, truths):
 
 
 def score(masks, truths):
-    """Eq. 1 made differentiable: IoU of the left plus IoU of the right instance, in [0,
-    2].
+    """Eq. 1 made differentiable: IoU left + IoU right in [0, 2], (n, D, G).
 
-    masks (n, D, 2, H, W), truths (n, G, 2, H, W) -> (n, D, G). Weighing the groupings
-    by m and n gives Eq. 1 itself.
+    masks (n, D, 2, H, W), truths (n, G, 2, H, W). Weighing the two groupings by m and n
+    gives Eq. 1 itself.
     """
     return iou(masks, truths).sum(-1)
 
 
 def soft_maximum(scores, beta, dim=1):
-    """The paper's "differential form of maximum function": log(mean(exp(beta scores)))
-    / beta along dim.
+    """A smooth maximum over dim, log(mean(exp(beta scores))) / beta.
 
-    It lies at most log(D)/beta below the maximum and equals the score where there is
-    one decision, or equal ones. Its gradient is shared out by a softmax. ValueError:
-    beta not positive and finite.
+    It is our choice for the paper's "differential form of maximum function" (4.1). It
+    lies at most log(D)/beta below the maximum of D scores and is exact for equal ones;
+    its gradient is shared out by a softmax. ValueError: beta not positive and finite.
     """
     if not 0 < beta < math.inf:
         raise ValueError(f"beta must be positive and finite, got {beta}")
@@ -192,10 +180,9 @@ def soft_maximum(scores, beta, dim=1):
 
 
 def common_shares(masks, parts):
-    """The share of the common region that each decision gives to each instance, a and c
-    of theory.F.
+    """The shares (a, c) of the common region that go left and right, (n, D, 2).
 
-    masks (n, D, 2, H, W), parts (n, 3, H, W) -> (n, D, 2).
+    masks (n, D, 2, H, W), parts (n, 3, H, W); a and c are those of theory.F.
     """
     common = parts[:, 1]  # (n, H, W)
     given = torch.einsum("ndihw,nhw->ndi", masks, common)  # pixels
@@ -203,11 +190,11 @@ def common_shares(masks, parts):
 
 
 def outcomes(masks, parts):
-    """What each decision does, as an index into OUTCOMES: masks (n, D, 2, H, W), parts
-    (n, 3, H, W) -> (n, D).
+    """What each decision does, (n, D), as an index into OUTCOMES.
 
-    "left": the common region goes to the left instance, (P1+b, P2); "both": to both;
-    "split": some share in between. The thresholds are GIVEN and LEARNED above.
+    masks (n, D, 2, H, W), parts (n, 3, H, W). "left": the common region goes to the
+    left instance, (P1+b, P2); "both": to both; "split": some share in between. GIVEN
+    and LEARNED are the thresholds.
     """
     left, common, right = parts.unbind(1)  # each (n, H, W)
     own = torch.stack((left, right), 1)[:, None]  # (n, 1, 2, H, W)
@@ -224,9 +211,9 @@ def outcomes(masks, parts):
 
 @torch.no_grad()
 def measure(masks, parts):
-    """What the decisions of a batch are worth: masks (n, D, 2, H, W), parts (n, 3, H,
-    W) -> a dict for the JSON.
+    """What the decisions on a batch are worth, as a dict for the JSON.
 
+    masks (n, D, 2, H, W), parts (n, 3, H, W). Returns
     score: the better decision's score, mean over images and groupings; oracle_exact:
     the share of (image, grouping) pairs that some decision finds, see EXACT; decisions:
     for each, the commonest outcome and the share of images of every outcome, the mean
@@ -291,10 +278,7 @@ def paint(images, masks):
 
 
 def show(ax, rgb, part, title=""):
-    """Draw an RGB image (H, W, 3) into a matplotlib Axes, its common region outlined.
-
-    part (H, W) is 1 on the common region.
-    """
+    """Draw an RGB image (H, W, 3) into a matplotlib Axes and outline part (H, W)."""
     ax.imshow(rgb.cpu().clamp(0, 1), interpolation="nearest")
     y, x = part.cpu().nonzero().unbind(1)
     corner, side = (x.min() - 0.5, y.min() - 0.5), x.max() - x.min() + 1

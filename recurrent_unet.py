@@ -1,5 +1,5 @@
-"""The recurrent U-Net of Wang et al. 2019 (ICCV): the U-Net of unet.py run for several
-steps, one decision a step.
+"""The recurrent U-Net of Wang et al. 2019: the U-Net of unet.py run for several steps,
+one decision a step.
 
 What a step passes on to the next: its mask, concatenated to the image, and the state of
 a convolutional GRU (Ballas et al. 2016) where the innermost features are. So the second
@@ -14,8 +14,9 @@ from unet import UNet, initialise
 
 
 class ConvGRU(nn.Module):
-    """A gated recurrent unit whose products are 3x3 convolutions: features and state
-    (n, C, H, W) -> new state.
+    """A gated recurrent unit with 3x3 convolutions for its matrix products.
+
+    Maps features x and state h, both (n, C, H, W), to the new state (n, C, H, W).
     """
 
     def __init__(self, channels):
@@ -31,8 +32,9 @@ class ConvGRU(nn.Module):
 
 
 class RecurrentUNet(nn.Module):
-    """Maps images (n, in_channels, H, W) to the logits of all steps, (n, steps,
-    out_channels, H, W).
+    """Maps images (n, in_channels, H, W) to the logits of all steps.
+
+    Those are (n, steps, out_channels, H, W), a decision a step.
 
     feed_mask=False hides the last mask from the next step, feed_state=False leaves out
     the GRU; with both off every step makes the same decision. Before the first step the
@@ -55,7 +57,8 @@ class RecurrentUNet(nn.Module):
         super().__init__()
         if steps < 1:
             raise ValueError(f"steps must be at least 1, got {steps}")
-        self.steps, self.out_channels, self.feed_mask = steps, out_channels, feed_mask
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.steps, self.feed_mask = steps, feed_mask
         self.unet = UNet(
             in_channels + out_channels * feed_mask, out_channels, width, depth
         )
@@ -63,6 +66,9 @@ class RecurrentUNet(nn.Module):
         initialise(self, generator)
 
     def forward(self, images):
+        if images.ndim != 4 or images.shape[1] != self.in_channels:
+            allowed = f"(n, {self.in_channels}, H, W)"
+            raise ValueError(f"images must be {allowed}, got {tuple(images.shape)}")
         n, _, H, W = images.shape
         mask = images.new_full((n, self.out_channels, H, W), 0.5)
         state, logits = None, []

@@ -7,6 +7,7 @@ autograd, counted pixels, or a network trained here and now.
 import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -188,6 +189,7 @@ def test_the_gradient_of_F_is_that_of_autograd():
 
 
 def test_undecided_lies_above_the_dividing_point_and_climbs_to_both():
+    assert 0 < theory.dividing_point(1.0, 1e-9) < 0.5  # no cancellation
     for P, b in product((0.01, 1, 4, 100), (0.01, 1, 30)):
         a = theory.dividing_point(P, b)
         assert 0 < a < 0.5
@@ -405,6 +407,7 @@ def test_functions_refuse_bad_arguments():
         (lambda: UNet()(torch.zeros(1, 3, 32, 32)), "x"),
         (lambda: UNet(depth=3)(torch.zeros(1, 1, 32, 36)), "H and W of x"),
         (lambda: RecurrentUNet(steps=0), "steps"),
+        (lambda: RecurrentUNet()(torch.zeros(1, 3, 32, 32)), "images"),
     ):
         with pytest.raises(ValueError, match=f"^{name} must .*, got "):
             call()
@@ -509,7 +512,13 @@ def test_cuda_trains_as_the_cpu_does(experiment):
 
 
 # --------------------------------------------------------------------------------------
-# The scripts
+# The scripts and the README
+
+
+def test_the_snippet_in_the_readme_runs():
+    readme = (HERE / "README.md").read_text()
+    (snippet,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    subprocess.run([sys.executable, "-c", snippet], cwd=HERE, check=True)
 
 
 def start(script, *arguments, cwd):

@@ -71,9 +71,8 @@ def dI_G(x, P1, P2, b, m):
 
 
 def dI_G_as_printed(x, P1, P2, b, m):
-    """Eq. 2 as printed: P1 and P2 exchanged in the curved terms, and m in the last two
-    where n belongs.
-    """
+    """Eq. 2 as printed. In the curved terms P1 and P2 are exchanged, and the last two
+    have m where n belongs; so it is right for P1 = P2 and m = 1/2 only."""
     check(x=x, P1=P1, P2=P2, b=b, m=m)
     return (
         P1 * b * m / (b * (1 - x) + P1) ** 2
@@ -84,9 +83,7 @@ def dI_G_as_printed(x, P1, P2, b, m):
 
 
 def d2I_G(x, P1, P2, b, m):
-    """Eq. 3, corrected: the second derivative of Eq. 1 in x, positive everywhere.
-    ValueError: see check.
-    """
+    """Eq. 3, corrected: the second derivative of Eq. 1 in x. ValueError: see check."""
     check(x=x, P1=P1, P2=P2, b=b, m=m)
     n = 1 - m
     return (
@@ -96,7 +93,7 @@ def d2I_G(x, P1, P2, b, m):
 
 
 def d2I_G_as_printed(x, P1, P2, b, m):
-    """Eq. 3 as printed: P1 and P2 exchanged."""
+    """Eq. 3 as printed: P1 and P2 are exchanged, so it is right for P1 = P2 only."""
     check(x=x, P1=P1, P2=P2, b=b, m=m)
     n = 1 - m
     return (
@@ -106,7 +103,8 @@ def d2I_G_as_printed(x, P1, P2, b, m):
 
 
 def I_G_at_0(P1, P2, b, m):
-    """Eq. 4: the score of giving the whole common region to the right instance (x = 0).
+    """Eq. 4: the score of x = 0, the common region to the right instance.
+
     ValueError: see check.
     """
     check(P1=P1, P2=P2, b=b, m=m)
@@ -114,7 +112,8 @@ def I_G_at_0(P1, P2, b, m):
 
 
 def I_G_at_1(P1, P2, b, m):
-    """Eq. 5: the score of giving the whole common region to the left instance (x = 1).
+    """Eq. 5: the score of x = 1, the common region to the left instance.
+
     ValueError: see check.
     """
     check(P1=P1, P2=P2, b=b, m=m)
@@ -124,15 +123,13 @@ def I_G_at_1(P1, P2, b, m):
 def I_equal(x, P, b):
     """Eq. 6: Eq. 1 for P1 = P2 = P and m = n = 1/2. ValueError: see check."""
     check(x=x, P=P, b=b)
-    return ((P + x * b) / (P + b) + P / (P + (1 - x) * b)) / 2 + (
-        P / (P + x * b) + (P + (1 - x) * b) / (P + b)
-    ) / 2
+    left_true = (P + x * b) / (P + b) + P / (P + (1 - x) * b)
+    right_true = P / (P + x * b) + (P + (1 - x) * b) / (P + b)
+    return left_true / 2 + right_true / 2
 
 
 def dI_equal(x, P, b):
-    """Eq. 7: the derivative of Eq. 6 in x, zero at x = 1/2 alone. ValueError: see
-    check.
-    """
+    """Eq. 7: the derivative of Eq. 6 in x. ValueError: see check."""
     check(x=x, P=P, b=b)
     return (P * b / (b * (1 - x) + P) ** 2 - P * b / (b * x + P) ** 2) / 2
 
@@ -150,16 +147,18 @@ def d2I_equal_at_half(P, b):
 
 
 def I_max(P, b):
-    """Eq. 10: the ceiling 1 + P/(P+b), the best average score of one decision (m =
-    1/2). ValueError: see check.
+    """Eq. 10: the ceiling, the best average score of one decision when m = 1/2.
+
+    ValueError: see check.
     """
     check(P=P, b=b)
     return P / (P + b) + 1
 
 
 def I_symmetric(y, P, b):
-    """Eq. 11, corrected: Eq. 6 at x = 1/2 + y or 1/2 - y, which are equal. ValueError:
-    see check.
+    """Eq. 11, corrected: Eq. 6 at x = 1/2 + y, the same as at x = 1/2 - y.
+
+    ValueError: see check.
     """
     check(y=y, P=P, b=b)
     return (
@@ -170,15 +169,15 @@ def I_symmetric(y, P, b):
 
 
 def I_symmetric_as_printed(y, P, b):
-    """Eq. 11 as printed: with 1 where (2P+b)/(P+b) belongs, so that at y = 1/2 it
-    contradicts Eq. 10.
-    """
+    """Eq. 11 as printed: 1 stands where (2P+b)/(P+b) belongs, so that y = 1/2
+    contradicts Eq. 10."""
     check(y=y, P=P, b=b)
     return (1 + P / (P + (1 - 2 * y) * b / 2) + P / (P + (1 + 2 * y) * b / 2)) / 2
 
 
 def I_D(P, b):
-    """Eq. 12: the score of giving the whole common region to both instances (m = 1/2).
+    """Eq. 12: the score of giving the common region to both instances when m = 1/2.
+
     ValueError: see check.
     """
     check(P=P, b=b)
@@ -195,10 +194,9 @@ CORNERS = {"left": (1, 0), "right": (0, 1), "both": (1, 1), "neither": (0, 0)}  
 
 def F(a, c, P1, P2, b, m):
     """The average score, in [0, 2], of the shares a and c; F(x, 1 - x) is Eq. 1.
-    ValueError: see check.
 
     F is a convex function of a alone plus a convex function of c alone, so its local
-    maxima are at corners.
+    maxima are at corners. ValueError: see check.
     """
     check(a=a, c=c, P1=P1, P2=P2, b=b, m=m)
     n = 1 - m
@@ -217,46 +215,44 @@ def dF(a, c, P1, P2, b, m):
 
 
 def dividing_point(P, b, m=0.5):
-    """a*, the share at which F is lowest along a: gradient ascent goes up to 1 from
-    above it, down to 0 from below.
+    """a*, where F is lowest along a: gradient ascent leads up from above it to a = 1,
+    down from below it to a = 0.
 
     For m = 1/2 it is (sqrt(P(P+b)) - P)/b = 1/(1 + sqrt(1 + b/P)), which is below 1/2
     for every b > 0: an undecided network, a = c = 1/2, is above it for both instances
-    and so climbs to "both", never to "neither". For the right instance's c* pass P2 and
-    n. The value may leave [0, 1] when m is far from 1/2. m = 0: ValueError.
+    and climbs to "both", never to "neither". For the right instance's c* pass P2 and n.
+    Far from m = 1/2 it leaves [0, 1]. ValueError: see check; and m = 0.
     """
     check(P=P, b=b, m=m)
     if np.any(m == 0):
         raise ValueError(f"m must be positive for a dividing point, got {m}")
-    return (((1 - m) / m * P * (P + b)) ** 0.5 - P) / b
+    r = (1 - m) / m
+    # (sqrt(r P (P + b)) - P) / b, in a form that does not cancel for small b
+    return P * ((r - 1) * P / b + r) / ((r * P * (P + b)) ** 0.5 + P)
 
 
 def undecided_prior_limit(P, b):
-    """The largest m (and 1 minus the smallest) with which an undecided network still
-    climbs to "both" (P1 = P2 = P).
+    """The largest m with which an undecided network climbs to "both", P1 = P2 = P.
 
-    a = c = 1/2 lies above both dividing points while P(P+b)/(P+b/2)^2 < n/m (and <
-    m/n). ValueError: see check.
+    a = c = 1/2 lies above both dividing points while P(P+b)/(P+b/2)^2 < n/m. The
+    smallest such m is 1 minus this. ValueError: see check.
     """
     check(P=P, b=b)
     return (P + b / 2) ** 2 / ((P + b / 2) ** 2 + P * (P + b))
 
 
 def both_prior_limit(P, b):
-    """The largest m with which "both" is a local maximum of F at all (P1 = P2 = P):
-    while P/(P+b) < n/m.
+    """The largest m with which "both" is a local maximum of F at all, P1 = P2 = P.
 
-    For m > 1/2 the likelier grouping alone scores more, but no small step leads there.
-    ValueError: see check.
+    It is one while P/(P+b) < n/m. For m > 1/2 the likelier grouping alone scores more,
+    but from "both" no small step leads there. ValueError: see check.
     """
     check(P=P, b=b)
     return (P + b) / (2 * P + b)
 
 
 def ascend(a, c, P1, P2, b, m, rate=0.05, steps=2000):
-    """Gradient ascent on F from (a, c), kept in the unit square. Returns the path,
-    (steps + 1, 2).
-    """
+    """Gradient ascent on F from (a, c), kept in [0, 1]: the path, (steps + 1, 2)."""
     path = [(a, c)]
     for _ in range(steps):
         da, dc = dF(a, c, P1, P2, b, m)
@@ -270,17 +266,14 @@ def ascend(a, c, P1, P2, b, m, rate=0.05, steps=2000):
 
 
 def counted_score(left, right, P1, P2, b, m):
-    """The average score by counting pixels: no formula, only sets of pixels. left and
-    right are sets of pixel numbers.
+    """The average score, a Fraction, without any formula: pixels are counted.
 
-    Pixels 0..P1-1 are the left instance's own, the next b the common region, the last
-    P2 the right instance's own.
+    left and right are the sets of pixels that a segmentation gives to the instances.
+    Pixels 0 to P1 - 1 are the left one's own, the next b are the common region, and the
+    last P2 the right one's own.
     """
-    own_left, common, own_right = (
-        set(range(P1)),
-        set(range(P1, P1 + b)),
-        set(range(P1 + b, P1 + b + P2)),
-    )
+    own_left, own_right = set(range(P1)), set(range(P1 + b, P1 + b + P2))
+    common = set(range(P1, P1 + b))
 
     def iou(prediction, truth):
         return Fraction(len(prediction & truth), len(prediction | truth))
@@ -291,16 +284,16 @@ def counted_score(left, right, P1, P2, b, m):
 
 
 def counted_F(i, j, P1, P2, b, m):
-    """counted_score of the masks that give i of the b common pixels to the left and the
-    last j to the right.
-    """
+    """counted_score when the left instance gets the first i common pixels, the right
+    instance the last j."""
     left, right = set(range(P1 + i)), set(range(P1 + b - j, P1 + b + P2))
     return counted_score(left, right, P1, P2, b, m)
 
 
 def slope(f, x, *rest, h=Fraction(1, 10**30)):
-    """Central difference of f(x, *rest) in x. Exact arithmetic allows a tiny step: the
-    error is h^2, not rounding.
+    """Central difference of f(x, *rest) in x.
+
+    In exact arithmetic the step can be tiny: the error is about h^2, never rounding.
     """
     return (f(x + h, *rest) - f(x - h, *rest)) / (2 * h)
 
@@ -424,8 +417,8 @@ def check_claims():
     ]
     row("F(a, c)", "pixels counted", e, beyond)
 
-    # dF/da is positive where (P + ab)^2 > P(P+b). At a = 1/2 they differ by b^2/4, so an
-    # undecided network is above a* and is pushed up, for the right instance too.
+    # dF/da is positive where (P + ab)^2 > P(P+b). At a = 1/2 they differ by b^2/4, so
+    # an undecided network is above a* and is pushed up, for the right instance too.
     e = [(P + b / 2) ** 2 - P * (P + b) - b**2 / 4 for P, b in pairs]
     for P, b in pairs:
         e.append(0 if min(dF(half, half, P, P, b, half)) > 0 else 1)

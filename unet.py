@@ -24,9 +24,7 @@ def block(in_channels, out_channels):
 
 
 def initialise(net, generator):
-    """Draw all weights of a network anew from a generator: convolutions uniform as
-    PyTorch does it, biases zero.
-    """
+    """Draw all weights anew from a generator: PyTorch's uniform ones, biases zero."""
     for module in net.modules():
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
             nn.init.kaiming_uniform_(module.weight, a=5**0.5, generator=generator)
@@ -47,11 +45,8 @@ class UNet(nn.Module):
         self, in_channels=1, out_channels=2, width=12, depth=2, generator=None
     ):
         super().__init__()
-        for name, value in (
-            ("in_channels", in_channels),
-            ("out_channels", out_channels),
-            ("depth", depth),
-        ):
+        sizes = {"in_channels": in_channels, "out_channels": out_channels}
+        for name, value in (sizes | {"depth": depth}).items():
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         if width < 4 or width % 4:
@@ -60,9 +55,8 @@ class UNet(nn.Module):
             )
         self.in_channels, self.depth = in_channels, depth
         widths = [width * 2**level for level in range(depth + 1)]
-        self.down = nn.ModuleList(
-            block(i, o) for i, o in zip([in_channels] + widths, widths)
-        )
+        pairs = zip([in_channels] + widths, widths)
+        self.down = nn.ModuleList(block(i, o) for i, o in pairs)
         self.pool = nn.MaxPool2d(2)
         self.up = nn.ModuleList(
             nn.ConvTranspose2d(2 * w, w, 2, stride=2) for w in widths[:-1]
@@ -92,10 +86,8 @@ class UNet(nn.Module):
 
     def decode(self, x, skips):
         """The way up: what encode returns -> logits (n, out_channels, H, W)."""
-        for up, merge, skip in zip(
-            reversed(self.up), reversed(self.merge), reversed(skips)
-        ):
-            x = merge(torch.cat((skip, up(x)), 1))
+        for level in reversed(range(self.depth)):
+            x = self.merge[level](torch.cat((skips[level], self.up[level](x)), 1))
         return self.head(x)
 
     def forward(self, x):
