@@ -407,7 +407,7 @@ def experiment_arguments(doc, epochs):
         return parse
 
     parser = theory.Parser(doc)
-    text = "passes over 32 batches of new images, default %(default)s"
+    text = "length of the training, default %(default)s"
     parser.add_argument("--epochs", type=whole(1, 10**6), default=epochs, help=text)
     text = "of the weights and of the images, default %(default)s"
     parser.add_argument("--seed", type=whole(0, SEEDS - 1), default=0, help=text)

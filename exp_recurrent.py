@@ -22,13 +22,13 @@ class Settings:
     differs, following the paper."""
 
     epochs: int = 10
-    steps_per_epoch: int = 32  # the paper does not say how long an epoch is
-    batch: int = 8  # images a step, new ones each time: no training set to memorise
+    steps_per_epoch: int = 40  # the paper does not say how long an epoch is
+    batch: int = 4  # images a step, new ones each time: no training set to memorise
     learning_rate: float = 2e-3  # of Adam
     beta: float = 100.0  # sharpness of the differentiable maximum over decisions
     m: float = 0.5  # prior probability that the left grouping is true; n = 1 - m
     noise: float = 0.1  # standard deviation of the noise in the images
-    width: int = 12  # channels of the first level of the U-Net
+    width: int = 16  # channels of the first level of the U-Net
     depth: int = 2  # poolings of the U-Net
     held_out: int = 256  # images of the final evaluation
     shape: data.Shape = field(default_factory=data.Shape)  # P1 = P2 = b = 64 pixels

@@ -47,7 +47,7 @@ class RecurrentUNet(nn.Module):
         self,
         in_channels=1,
         out_channels=2,
-        width=12,
+        width=16,
         depth=2,
         steps=2,
         feed_mask=True,

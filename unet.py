@@ -42,7 +42,7 @@ class UNet(nn.Module):
     """
 
     def __init__(
-        self, in_channels=1, out_channels=2, width=12, depth=2, generator=None
+        self, in_channels=1, out_channels=2, width=16, depth=2, generator=None
     ):
         super().__init__()
         sizes = {"in_channels": in_channels, "out_channels": out_channels}
