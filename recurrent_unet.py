@@ -55,15 +55,17 @@ class RecurrentUNet(nn.Module):
         generator=None,
     ):
         super().__init__()
-        if steps < 1:
-            raise ValueError(f"steps must be at least 1, got {steps}")
+        sizes = {"in_channels": in_channels, "out_channels": out_channels}
+        for name, value in (sizes | {"steps": steps}).items():
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
         self.in_channels, self.out_channels = in_channels, out_channels
         self.steps, self.feed_mask = steps, feed_mask
-        self.unet = UNet(
-            in_channels + out_channels * feed_mask, out_channels, width, depth
-        )
+        seen = in_channels + out_channels * feed_mask
+        self.unet = UNet(seen, out_channels, width, depth, generator)
         self.gru = ConvGRU(width * 2**depth) if feed_state else None
-        initialise(self, generator)
+        if feed_state:
+            initialise(self.gru, generator)
 
     def forward(self, images):
         if images.ndim != 4 or images.shape[1] != self.in_channels:

