@@ -1,8 +1,12 @@
 """Two decisions at once: the paper's Fig. 4 without recurrence.
 
-A U-Net with four output channels makes two decisions. Each truth is scored by the
-better of them, so that one grouping each would score 2, above the ceiling of any single
-decision. DOCSTRING
+A U-Net gives two decisions, and each truth is scored by the better of them, so that one
+grouping each would score 2. It learns one decision, both, and the other is left behind:
+what is never the better one is never trained. Running this script prints, at the end:
+
+@@T@@
+
+and saves exp_dual.png and exp_dual.json.
 """
 
 import time
@@ -19,7 +23,7 @@ from unet import UNet
 @dataclass(frozen=True)
 class Settings:
     """One set for all three experiments, chosen on seeds from 1000 up; epochs alone
-    differs, following the paper."""
+    differs, as in the paper."""
 
     epochs: int = 100
     steps_per_epoch: int = 40  # the paper does not say how long an epoch is
@@ -83,7 +87,10 @@ def evaluate(net, s, seed, device):
 
 
 def plot(s, history, images, parts, masks, measured, ceiling):
-    """Fig. 4 without recurrence: both decisions painted, their scores over training."""
+    """Fig. 4 without recurrence: both decisions painted, their scores over training.
+
+    Returns a Figure.
+    """
     fig = Figure(figsize=(13, 5), layout="constrained")
     left, right = fig.subfigures(1, 2, width_ratios=(1.1, 1))
     data.gallery(left, images, parts, masks)

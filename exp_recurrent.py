@@ -1,8 +1,12 @@
 """Two decisions in sequence: the paper's Fig. 4 with recurrence.
 
-A recurrent U-Net makes two decisions, one a step, and the second step sees the first
-one's. Loss, images and settings are those of exp_dual.py, in a tenth of the epochs.
-DOCSTRING
+A recurrent U-Net gives two decisions, one a step, and the second step sees the first
+one's mask. Loss and images are those of exp_dual.py; in a tenth of the epochs the two
+decisions are the two groupings. Running this script prints, at the end:
+
+@@T@@
+
+and saves exp_recurrent.png and exp_recurrent.json.
 """
 
 import time
@@ -19,7 +23,7 @@ from recurrent_unet import RecurrentUNet
 @dataclass(frozen=True)
 class Settings:
     """One set for all three experiments, chosen on seeds from 1000 up; epochs alone
-    differs, following the paper."""
+    differs, as in the paper."""
 
     epochs: int = 10
     steps_per_epoch: int = 40  # the paper does not say how long an epoch is
@@ -83,7 +87,10 @@ def evaluate(net, s, seed, device):
 
 
 def plot(s, history, images, parts, masks, measured, ceiling):
-    """Fig. 4 with recurrence: both decisions painted, their scores over training."""
+    """Fig. 4 with recurrence: both decisions painted, their scores over training.
+
+    Returns a Figure.
+    """
     fig = Figure(figsize=(13, 5), layout="constrained")
     left, right = fig.subfigures(1, 2, width_ratios=(1.1, 1))
     data.gallery(left, images, parts, masks)

@@ -1,6 +1,12 @@
 """One decision: the paper's Fig. 3.
 
-DOCSTRING
+A U-Net gives each of two instances a mask, and is trained on the average score of both
+truths (Eq. 1). It gives the common region to both instances: never entirely right, yet
+no single decision scores more on average. Running this script prints, at the end:
+
+@@T@@
+
+and saves exp_single.png and exp_single.json.
 """
 
 import time
@@ -17,7 +23,7 @@ from unet import UNet
 @dataclass(frozen=True)
 class Settings:
     """One set for all three experiments, chosen on seeds from 1000 up; epochs alone
-    differs, following the paper."""
+    differs, as in the paper."""
 
     epochs: int = 10
     steps_per_epoch: int = 40  # the paper does not say how long an epoch is
@@ -81,7 +87,10 @@ def evaluate(net, s, seed, device):
 
 
 def plot(s, history, images, parts, masks, measured, ceiling):
-    """Fig. 3: the decision painted, and its way over the landscape of theory.F."""
+    """Fig. 3: the decision painted, and its way over the landscape of theory.F.
+
+    Returns a Figure.
+    """
     fig = Figure(figsize=(13, 6), layout="constrained")
     left, right = fig.subfigures(1, 2, width_ratios=(1.1, 1))
     data.gallery(left, images, parts, masks)
