@@ -297,7 +297,7 @@ def gallery(fig, images, parts, masks=None, rows=3):
     columns += [("truth: right owns it", truths[:, 1])]
     if masks is not None:
         found = outcomes(masks[:rows], parts[:rows])  # (rows, D)
-        columns += [(f"decision {d + 1}:", masks[:, d]) for d in range(found.shape[1])]
+        columns += [(f"decision {d + 1}", masks[:, d]) for d in range(found.shape[1])]
     axes = fig.subplots(rows, len(columns), squeeze=False)
     for j, (title, painted) in enumerate(columns):
         for i, rgb in enumerate(paint(images[:rows], painted[:rows])):

@@ -450,7 +450,7 @@ def check_claims():
         tight = P1 + P2 + b  # the smallest image, and a larger one
         for area in (tight, 4 * tight):
             e.append(0 if min(common_push(p, area, P1, P2, b, half)) > 0 else 1)
-    row("untrained heads for both too", "push for every even mask", e, beyond)
+    row("an untrained mask goes to both", "push on it at every level", e, beyond)
 
     e, step = [], Fraction(1, 10**6)
     for P, b in pairs:  # just inside the limits the push on c is up, just outside down
