@@ -11,6 +11,7 @@ import re
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from itertools import product
 from pathlib import Path
@@ -30,6 +31,34 @@ from unet import UNet
 torch.set_num_threads(1)  # both as in data.experiment_arguments
 torch.backends.cudnn.deterministic = True
 HERE = Path(__file__).resolve().parent
+
+
+def start(script, *arguments, cwd):
+    command = [sys.executable, "-u", HERE / script, *map(str, arguments)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=cwd, stdout=pipe, stderr=pipe, text=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def scripts(tmp_path_factory):
+    """Every script, run in a folder of its own: name -> (folder, status, output).
+
+    One after the other in the background, so that they take a second core, not time.
+    """
+    runs = {name: ("--epochs", 1, "--seed", 5) for name in EXPERIMENTS}
+    runs |= {name: ("--out", "here") for name in ("theory", "data")}
+
+    def run(name):
+        folder = tmp_path_factory.mktemp(name)
+        process = start(f"{name}.py", *runs[name], cwd=folder)
+        output, errors = process.communicate()
+        return folder, process.returncode, output + errors
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        yield {name: pool.submit(run, name) for name in runs}
+
+
+EXPERIMENTS = {"exp_single": 1, "exp_dual": 2, "exp_recurrent": 2}  # decisions
 HALF = Fraction(1, 2)
 SIZES = [Fraction(1, 2), Fraction(3), Fraction(7)]
 PRIORS = [Fraction(0), Fraction(1, 3), HALF, Fraction(1)]
@@ -543,40 +572,28 @@ def test_the_snippet_in_the_readme_runs():
     subprocess.run([sys.executable, "-c", snippet], cwd=HERE, check=True)
 
 
-def start(script, *arguments, cwd):
-    command = [sys.executable, "-u", HERE / script, *map(str, arguments)]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=cwd, stdout=pipe, stderr=pipe, text=True)
-
-
-@pytest.mark.parametrize(
-    "name, decisions", [("single", 1), ("dual", 2), ("recurrent", 2)]
-)
-def test_experiments_run_from_another_folder_and_leave_picture_and_json(
-    name, decisions, tmp_path
-):
-    name = f"exp_{name}"
-    process = start(f"{name}.py", "--epochs", 1, "--seed", 5, cwd=tmp_path)
-    output, errors = process.communicate()
-    assert process.returncode == 0 and "Traceback" not in errors, errors
-    assert output.count("epoch") == 1 and "paper" in output
-    assert sorted(os.listdir(tmp_path / "figures")) == [f"{name}.json", f"{name}.png"]
-    assert (tmp_path / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-    numbers = json.loads((tmp_path / "figures" / f"{name}.json").read_text())
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_experiments_run_from_another_folder_and_leave_picture_and_json(name, scripts):
+    folder, status, output = scripts[name].result()
+    assert status == 0 and "Traceback" not in output
+    assert output.count("epoch") == 1 and "by the paper" in output
+    assert sorted(os.listdir(folder / "figures")) == [f"{name}.json", f"{name}.png"]
+    assert (folder / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    numbers = json.loads((folder / "figures" / f"{name}.json").read_text())
     assert (numbers["experiment"], numbers["seed"], numbers["epochs"]) == (name, 5, 1)
     assert numbers["ceiling"] == 1.5 and 0 <= numbers["score"] <= 2
-    assert len(numbers["decisions"]) == decisions and numbers["history"][0]["step"] == 1
+    assert len(numbers["decisions"]) == EXPERIMENTS[name]
+    assert numbers["history"][0]["step"] == 1
     for decision in numbers["decisions"]:
         assert sum(decision["outcome_share"].values()) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("name", ["theory", "data"])
-def test_theory_and_data_run_and_leave_picture_and_json(name, tmp_path):
-    process = start(f"{name}.py", "--out", "here", cwd=tmp_path)
-    output, errors = process.communicate()
-    assert process.returncode == 0 and "FAILS" not in output, errors
-    assert sorted(os.listdir(tmp_path / "here")) == [f"{name}.json", f"{name}.png"]
-    json.loads((tmp_path / "here" / f"{name}.json").read_text())
+def test_theory_and_data_run_and_leave_picture_and_json(name, scripts):
+    folder, status, output = scripts[name].result()
+    assert status == 0 and "FAILS" not in output
+    assert sorted(os.listdir(folder / "here")) == [f"{name}.json", f"{name}.png"]
+    json.loads((folder / "here" / f"{name}.json").read_text())
 
 
 def test_theory_does_without_torch(tmp_path):
@@ -618,7 +635,10 @@ def test_an_interrupted_run_leaves_the_earlier_files_whole(tmp_path):
     earlier = {name: tmp_path / name for name in ("exp_single.png", "exp_single.json")}
     for path in earlier.values():
         path.write_text("earlier")
+    # A test run in the background may ignore SIGINT, and a child would inherit that.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = start("exp_single.py", "--out", tmp_path, "--epochs", 1000, cwd=tmp_path)
+    signal.signal(signal.SIGINT, before)
     try:
         assert process.stdout.readline().startswith("epoch")
         process.send_signal(signal.SIGINT)
