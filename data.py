@@ -394,39 +394,50 @@ def plot():
 # Console
 
 
+def whole(low, high):
+    """An argparse type: a whole number from low to high."""
+
+    def parse(text):
+        plain = text.isascii() and text.isdigit() and len(text) < 20
+        if not (plain and low <= int(text) <= high):
+            allowed = f"a whole number from {low} to {high}"
+            raise argparse.ArgumentTypeError(f"must be {allowed}, got {text!r}")
+        return int(text)
+
+    return parse
+
+
+def device(text):
+    """An argparse type: auto, cpu or cuda -> "cpu" or "cuda", whichever is there."""
+    if text not in ("auto", "cpu", "cuda"):
+        raise argparse.ArgumentTypeError(f"must be auto, cpu or cuda, got {text!r}")
+    if text == "cuda" and not torch.cuda.is_available():
+        raise argparse.ArgumentTypeError("there is no CUDA device for 'cuda'")
+    return text.replace("auto", "cuda" if torch.cuda.is_available() else "cpu")
+
+
+def prepare():
+    """Set PyTorch up for training in this process."""
+    torch.backends.cudnn.deterministic = True  # the same seed gives the same numbers
+    # These images are so small that a second thread gains a fifth at best, and where
+    # another program keeps the core busy the wait for it costs twenty times as much.
+    torch.set_num_threads(1)
+
+
 def experiment_arguments(doc, epochs):
     """Parse the command line of an experiment: --epochs --seed --device --out.
 
     Bad input ends the program with one line and status 2. device is "cpu" or "cuda".
     """
-
-    def whole(low, high):
-        def parse(text):
-            plain = text.isascii() and text.isdigit() and len(text) < 20
-            if not (plain and low <= int(text) <= high):
-                allowed = f"a whole number from {low} to {high}"
-                raise argparse.ArgumentTypeError(f"must be {allowed}, got {text!r}")
-            return int(text)
-
-        return parse
-
     parser = theory.Parser(doc)
     text = "length of the training, default %(default)s"
     parser.add_argument("--epochs", type=whole(1, 10**6), default=epochs, help=text)
     text = "of the weights and of the images, default %(default)s"
     parser.add_argument("--seed", type=whole(0, SEEDS - 1), default=0, help=text)
-    text = "default auto: CUDA where there is one"
-    devices = ("auto", "cpu", "cuda")
-    parser.add_argument("--device", choices=devices, default="auto", help=text)
+    text = "auto, cpu or cuda, default auto: CUDA where there is one"
+    parser.add_argument("--device", type=device, default="auto", help=text)
     args = parser.parse_args()
-    if args.device == "cuda" and not torch.cuda.is_available():
-        parser.error("argument --device: there is no CUDA device for 'cuda'")
-    if args.device == "auto":
-        args.device = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.backends.cudnn.deterministic = True  # the same seed gives the same numbers
-    # These images are so small that a second thread gains a fifth at best, and where
-    # another program keeps the core busy the wait for it costs twenty times as much.
-    torch.set_num_threads(1)
+    prepare()
     return args
 
 

@@ -7,6 +7,8 @@ decision depends on the image and on the first one, D2 = f'(x, D1), while the we
 are the same at every step.
 """
 
+from functools import partial
+
 import torch
 from torch import nn
 
@@ -31,16 +33,42 @@ class ConvGRU(nn.Module):
         return (1 - update) * h + update * new
 
 
+class ConvDRU(nn.Module):
+    """The dual-gated unit (DRU) of Wang et al. 2019: state' = unit(features, state).
+
+    All are (n, C, H, W). Without reset it is their single-gated unit (SRU). The gates
+    look at the features alone, which know the last decision from its mask, and the
+    reset gate acts on the features, not on the state. In place of each product Wang et
+    al. put the innermost layers of the U-Net; assumed here is one 3x3 convolution, as
+    in ConvGRU, so that the units alone differ.
+    """
+
+    def __init__(self, channels, reset=True):
+        super().__init__()
+        self.update = nn.Conv2d(channels, channels, 3, padding=1)
+        self.reset = nn.Conv2d(channels, channels, 3, padding=1) if reset else None
+        self.candidate = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x, h):
+        update = torch.sigmoid(self.update(x))  # (n, C, H, W), 1 keeps the state
+        if self.reset is not None:
+            x = torch.sigmoid(self.reset(x)) * x
+        return update * h + (1 - update) * torch.tanh(self.candidate(x))
+
+
+UNITS = {"gru": ConvGRU, "dru": ConvDRU, "sru": partial(ConvDRU, reset=False)}
+
+
 class RecurrentUNet(nn.Module):
     """Maps images (n, in_channels, H, W) to the logits of all steps.
 
     Those are (n, steps, out_channels, H, W), a decision a step.
 
     feed_mask=False hides the last mask from the next step, feed_state=False leaves out
-    the GRU; with both off every step makes the same decision. Before the first step the
-    state is zero and the mask undecided, 1/2 everywhere, so that the first two steps
-    start from much the same decision and neither is left behind. The other arguments,
-    and what raises ValueError, are those of UNet.
+    the unit; with both off every step makes the same decision. Before the first step
+    the state is zero and the mask undecided, 1/2 everywhere, so that the first two
+    steps start from much the same decision and neither is left behind. unit is "gru",
+    "dru" or "sru". The other arguments, and what raises ValueError, are those of UNet.
     """
 
     def __init__(
@@ -52,6 +80,7 @@ class RecurrentUNet(nn.Module):
         steps=2,
         feed_mask=True,
         feed_state=True,
+        unit="gru",
         generator=None,
     ):
         super().__init__()
@@ -59,13 +88,15 @@ class RecurrentUNet(nn.Module):
         for name, value in (sizes | {"steps": steps}).items():
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
+        if unit not in UNITS:
+            raise ValueError(f"unit must be one of {', '.join(UNITS)}, got {unit!r}")
         self.in_channels, self.out_channels = in_channels, out_channels
         self.steps, self.feed_mask = steps, feed_mask
         seen = in_channels + out_channels * feed_mask
         self.unet = UNet(seen, out_channels, width, depth, generator)
-        self.gru = ConvGRU(width * 2**depth) if feed_state else None
+        self.unit = UNITS[unit](width * 2**depth) if feed_state else None
         if feed_state:
-            initialise(self.gru, generator)
+            initialise(self.unit, generator)
 
     def forward(self, images):
         if images.ndim != 4 or images.shape[1] != self.in_channels:
@@ -78,8 +109,10 @@ class RecurrentUNet(nn.Module):
             # (n, in + out, H, W)
             x = torch.cat((images, mask), 1) if self.feed_mask else images
             x, skips = self.unet.encode(x)
-            if self.gru is not None:
-                x = state = self.gru(x, torch.zeros_like(x) if state is None else state)
+            if self.unit is not None:
+                x = state = self.unit(
+                    x, torch.zeros_like(x) if state is None else state
+                )
             logits.append(self.unet.decode(x, skips))
             # Not detached: the second decision's gradient reaches the first through it.
             mask = torch.sigmoid(logits[-1])

@@ -21,6 +21,7 @@ import pytest
 import torch
 
 import data
+import exp_controls
 import exp_dual
 import exp_recurrent
 import exp_single
@@ -459,6 +460,10 @@ def test_functions_refuse_bad_arguments():
         (lambda: RecurrentUNet(steps=0), "steps"),
         (lambda: RecurrentUNet(in_channels=0), "in_channels"),
         (lambda: RecurrentUNet()(torch.zeros(1, 3, 32, 32)), "images"),
+        (lambda: RecurrentUNet(unit="lstm"), "unit"),
+        (lambda: exp_controls.share(torch.ones(1, 2, 2), "best", 1.0, 0), "rule"),
+        (lambda: exp_controls.wilson(0, 0), "n"),
+        (lambda: exp_controls.wilson(3, 2), "k"),
     ):
         with pytest.raises(ValueError, match=f"^{name} must .*, got "):
             call()
@@ -473,6 +478,10 @@ def test_networks_give_the_stated_shapes_and_every_weight_learns():
     for net, shape in (
         (UNet(1, 4, width=8, depth=3), (2, 4, 32, 32)),
         (RecurrentUNet(width=8, steps=3), (2, 3, 2, 32, 32)),
+        (RecurrentUNet(width=8, unit="dru"), (2, 2, 2, 32, 32)),
+        (RecurrentUNet(width=8, unit="sru"), (2, 2, 2, 32, 32)),
+        (exp_controls.ToldStep(width=8), (2, 2, 2, 32, 32)),
+        (exp_controls.TwoUNets(width=8, see_mask=True), (2, 2, 2, 32, 32)),
     ):
         logits = net(images)
         assert logits.shape == shape
@@ -673,3 +682,162 @@ def test_a_failed_save_leaves_the_earlier_files_whole(tmp_path):
             theory.save(fig, numbers, str(tmp_path), "x")
         assert os.listdir(tmp_path) == ["x.png"]
         assert (tmp_path / "x.png").read_text() == "earlier"
+
+
+# --------------------------------------------------------------------------------------
+# The controls
+
+
+@pytest.mark.parametrize(
+    "k, n, interval",
+    # Newcombe 1998, Statistics in Medicine 17, p. 861, method 3
+    [
+        (81, 263, (0.2553, 0.3662)),
+        (15, 148, (0.0624, 0.1605)),
+        (0, 20, (0, 0.1611)),
+        (1, 29, (0.0061, 0.1718)),
+    ],
+)
+def test_the_interval_is_that_of_the_literature(k, n, interval):
+    assert exp_controls.wilson(k, n) == pytest.approx(interval, abs=5e-5)
+    low, high = exp_controls.wilson(n - k, n)
+    assert (1 - high, 1 - low) == pytest.approx(interval, abs=5e-5)
+
+
+@pytest.mark.parametrize("experiment", [exp_single, exp_dual, exp_recurrent])
+def test_the_controls_train_as_the_experiments_do(experiment):
+    s = experiment.Settings(epochs=1, steps_per_epoch=3, held_out=8)
+    net, _ = experiment.train(s, 4, "cpu")
+    measured = experiment.evaluate(net, s, 4, "cpu")[-1]
+    s = exp_controls.Settings(epochs=1, steps_per_epoch=3, held_out=8)
+    row = exp_controls.run(experiment.__name__.removeprefix("exp_"), 4, s, "cpu")
+    assert {key: row[key] for key in measured} == measured
+
+
+def test_controls_see_what_they_are_said_to_see():
+    images = torch.randn(1, 1, 32, 32, generator=torch.Generator().manual_seed(11))
+    for name, v in exp_controls.MAIN.items():
+        calls = []
+        net = v.net(generator=torch.Generator().manual_seed(0), **v.options)
+        for unet in (m for m in net.modules() if isinstance(m, UNet)):
+            unet.head.register_forward_hook(lambda *call, to=calls: to.append(call))
+        logits = net(images).unflatten(1, (-1, 2)) if v.passes == 1 else net(images)
+        assert logits.shape[1] == (1 if name.startswith("single") else 2)
+        assert len(calls) == v.passes
+        if v.net is exp_controls.TwoUNets:  # does the first decision reach the second?
+            logits[:, 1].sum().backward()
+            seen = net.first.head.weight.grad.abs().sum() > 0
+            assert seen == (name == "sequence")
+
+
+def test_how_two_decisions_share_a_truth():
+    scores = torch.tensor([[[1.0, 0.2], [0.5, 2.0]]], requires_grad=True)
+    for rule, progress, expected in (
+        ("hard", 0, [[1, 0], [0, 1]]),
+        ("soft", 0, [[1, 0], [0, 1]]),
+        ("relaxed", 0, [[0.95, 0.05], [0.05, 0.95]]),
+        ("annealed", 0, torch.softmax(scores[0], 0).tolist()),
+        ("annealed", 1, [[1, 0], [0, 1]]),
+    ):
+        best = exp_controls.share(scores, rule, 100.0, progress)
+        (slope,) = torch.autograd.grad(best.sum(), scores)
+        assert slope[0].tolist() == [pytest.approx(row, abs=1e-6) for row in expected]
+
+
+def controls_here(arguments, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["exp_controls.py", *map(str, arguments)])
+    exp_controls.main()
+
+
+def row_of(name, seed, epochs=10, **rest):
+    row = exp_controls.label(name, seed, exp_controls.Settings(epochs), "cpu")
+    return json.dumps(row | rest) + "\n"
+
+
+DONE = {"outcome": "left + right", "found": True, "found_at": 64, "parameters": 9}
+
+
+def test_a_killed_sweep_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
+    path, out = tmp_path / "controls.jsonl", ["--out", tmp_path]
+    out += ["--epochs", 1, "--workers", 2, "--device", "cpu"]
+    both = ["--variants", "single,dual-long", "--seeds", "0"]
+    process = start("exp_controls.py", *out, *both, cwd=tmp_path)
+    try:
+        assert "0 of 2" in process.stdout.readline()
+        assert "1/2  single seed 0: " in process.stdout.readline()
+    finally:
+        process.kill()
+        # Both ends of the pipe are closed only when the children have ended as well.
+        process.communicate(timeout=20)
+    (row,) = path.read_text().splitlines()
+    path.write_text(row + "\n" + row[:50])  # as if torn while a row was written
+
+    def here(jobs, *_):  # the process above has shown what a real one does
+        return (json.loads(row_of(*job, 1, **DONE)) for job in jobs)
+
+    monkeypatch.setattr(exp_controls, "sweep", here)
+    controls_here([*out, "--variants", "single", "--seeds", "0-1"], monkeypatch)
+    output = capsys.readouterr().out
+    assert "torn" in output and "1 of 2" in output and "1/1  single seed 1: " in output
+    assert "| 1/2 | 9% to 91% |" in output
+    lines = path.read_text().splitlines()
+    assert lines[0] == row and json.loads(lines[1])["seed"] == 1 and len(lines) == 2
+    files = ["controls.json", "controls.jsonl", "controls.png"]
+    assert sorted(os.listdir(tmp_path)) == files
+    (single,) = json.loads((tmp_path / "controls.json").read_text())["variants"]
+    assert single["failed_seeds"] == [0] and sum(single["outcomes"].values()) == 1
+
+
+def test_rows_of_several_machines_are_put_together(tmp_path, monkeypatch, capsys):
+    died = row_of("recurrent", 0, error="MemoryError: out of it")
+    other = row_of("recurrent", 0, **DONE | {"found_at": 128})
+    rows = [died, row_of("recurrent", 0, **DONE), row_of("dual", 2, error="gone")]
+    (tmp_path / "controls.jsonl").write_text("".join(rows) + "not a row\n" + other)
+    controls_here(["--plot-only", "--out", tmp_path], monkeypatch)
+    output = capsys.readouterr().out
+    assert "dropped line 4" in output and "1 runs died" in output
+    assert "| 1/1 | 21% to 100% | 64 | left + right 1 | - | 9 | 2 |" in output
+    assert "| 0/1 | 0% to 79% | - | died 1 | all |" in output
+
+
+@pytest.mark.parametrize("plot_only", [True, False])
+def test_rows_of_other_settings_are_not_mixed_in(
+    plot_only, tmp_path, monkeypatch, capsys
+):
+    path = tmp_path / "controls.jsonl"
+    path.write_text(row_of("dual", 0, 10, **DONE) + row_of("single", 1, 20, **DONE))
+    arguments = ["--out", tmp_path, "--seeds", "0", "--variants", "dual"]
+    with pytest.raises(SystemExit) as end:
+        controls_here(arguments + ["--plot-only"] * plot_only, monkeypatch)
+    errors = capsys.readouterr().err
+    assert end.value.code == 2 and errors.count("\n") == 1
+    assert "single seed 1" in errors and "epochs is 20 there and 10 here" in errors
+    changed = json.loads(row_of("dual", 0, **DONE))
+    changed["settings"]["code"], changed["change"]["rule"] = "?", "hard"
+    settings = exp_controls.settings_of(exp_controls.Settings())
+    difference = exp_controls.difference(changed, settings)
+    assert "code is ? there" in difference and "rule is hard there" in difference
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["--variants", "dual,triple"], "'triple'"),
+        (["--seeds", "5-3"], "'5-3'"),
+        (["--seeds", "1,,2"], "--seeds"),
+        (["--plot-only"], "no runs"),
+    ],
+)
+def test_the_controls_refuse_bad_input(arguments, said, tmp_path, monkeypatch, capsys):
+    with pytest.raises(SystemExit) as end:
+        controls_here([*arguments, "--out", tmp_path], monkeypatch)
+    output = capsys.readouterr()
+    assert end.value.code == 2 and output.out == ""
+    assert output.err.count("\n") == 1 and said in output.err
+
+
+def test_a_run_that_dies_is_a_row_that_says_so():
+    s = exp_controls.Settings(epochs=1, steps_per_epoch=2, learning_rate=1e38)
+    row = exp_controls.attempt("single", 0, s, "cpu")
+    assert row["error"] == "FloatingPointError: the loss is nan at step 2"
+    assert (row["variant"], row["seed"]) == ("single", 0)

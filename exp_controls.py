@@ -1,0 +1,592 @@
+"""How often, and because of what? Every ingredient of the recurrent network alone, and
+other remedies for the decision that never learns, each over many seeds.
+
+The paper shows one run of each setting and credits recurrence: the second decision sees
+the first. Here every variant is trained on the same images with the same settings,
+those of exp_recurrent.py, and what its decisions end in is counted. Running this prints
+a line a run and at the end a table, and saves controls.png, controls.json and
+controls.jsonl, which has a row a run.
+
+It can be stopped at any moment: started again it does only the runs that are missing or
+have died. Parts run elsewhere (--variants, --seeds) are put together by appending their
+controls.jsonl to one another; --plot-only draws what is there.
+"""
+
+import argparse
+import functools
+import hashlib
+import inspect
+import json
+import math
+import multiprocessing
+import os
+import re
+import signal
+import statistics
+import sys
+import threading
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass, field, replace
+from multiprocessing.connection import wait
+
+import torch
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from torch import nn
+
+import data
+import recurrent_unet
+import theory
+import unet
+from exp_recurrent import Settings
+from recurrent_unet import RecurrentUNet
+from unet import UNet
+
+# A run finds both groupings if it does so for this share of (image, grouping) pairs.
+FOUND = 0.99
+# Weight of the worse decision in relaxed winner-takes-all (Rupprecht et al. 2017).
+RELAXED = 0.05
+
+
+# --------------------------------------------------------------------------------------
+# The variants: a network, a rule by which two decisions share a truth, and the truths
+
+
+class ToldStep(nn.Module):
+    """Maps images (n, 1, H, W) to the logits of two steps, (n, 2, 2, H, W).
+
+    The U-Net runs twice with the same weights and is told only which step it is, by a
+    constant channel, 0 then 1: nothing of the first decision. The arguments, and what
+    raises ValueError, are those of UNet.
+    """
+
+    def __init__(self, width=16, depth=2, generator=None):
+        super().__init__()
+        self.unet = UNet(2, 2, width, depth, generator)
+
+    def forward(self, images):
+        told = (torch.cat((images, torch.full_like(images, k)), 1) for k in (0, 1))
+        return torch.stack([self.unet(x) for x in told], 1)  # from x (n, 2, H, W)
+
+
+class TwoUNets(nn.Module):
+    """Maps images (n, 1, H, W) to the logits of two U-Nets, (n, 2, 2, H, W).
+
+    With see_mask the second sees the first one's mask. The other arguments, and what
+    raises ValueError, are those of UNet.
+    """
+
+    def __init__(self, width=16, depth=2, see_mask=False, generator=None):
+        super().__init__()
+        self.see_mask = see_mask
+        self.first = UNet(1, 2, width, depth, generator)
+        self.second = UNet(1 + 2 * see_mask, 2, width, depth, generator)
+
+    def forward(self, images):
+        first, x = self.first(images), images
+        if self.see_mask:  # not detached, as in the recurrent network
+            x = torch.cat((images, torch.sigmoid(first)), 1)  # (n, 1 + 2, H, W)
+        return torch.stack((first, self.second(x)), 1)
+
+
+def share(scores, rule, beta, progress):
+    """What each truth scores, (n, 2), given the scores (n, D, 2) of D decisions.
+
+    rule "soft" is the paper's maximum, "hard" a plain one; "relaxed" gives the worse of
+    two decisions the weight RELAXED; "annealed" weighs them by softmax(score / T),
+    where T falls exponentially from 1 to 1/beta as progress goes from 0 to 1 (Perera et
+    al. 2024): at the end it is as sharp as the paper's. ValueError: another rule.
+    """
+    if rule == "soft":
+        return data.soft_maximum(scores, beta)
+    if rule == "hard":
+        return scores.amax(1)
+    if rule == "relaxed":
+        return (1 - RELAXED) * scores.amax(1) + RELAXED * scores.amin(1)
+    if rule == "annealed":
+        weights = torch.softmax(scores.detach() * beta**progress, 1)  # (n, D, 2)
+        return (weights * scores).sum(1)
+    raise ValueError(f"rule must be soft, hard, relaxed or annealed, got {rule!r}")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What a variant is called and what it changes; the rest is as in Settings."""
+
+    title: str
+    net: type
+    options: dict = field(default_factory=dict)  # of the network
+    rule: str = "soft"
+    coin: bool = False  # one truth drawn for each image in place of both, weighted
+    other: dict = field(default_factory=dict)  # than in Settings
+
+    @property
+    def passes(self):
+        """Forward passes through a U-Net, an image."""
+        return 1 if self.net is UNet else 2
+
+    def change(self):
+        """What it changes, as a dict for the JSON."""
+        change = {"net": self.net.__name__, "options": self.options}
+        return change | {"rule": self.rule, "coin": self.coin, "other": self.other}
+
+
+ONE, TWO = {"out_channels": 2}, {"out_channels": 4}
+MAIN = {
+    "single": Variant("Single decision: one U-Net", UNet, ONE),
+    "dual": Variant("Dual heads: one U-Net, both decisions at once", UNet, TWO),
+    "recurrent": Variant("Recurrent: mask and state fed back", RecurrentUNet),
+    "mask-only": Variant(
+        "Recurrent: mask fed back, no state", RecurrentUNet, {"feed_state": False}
+    ),
+    "state-only": Variant(
+        "Recurrent: state fed back, no mask", RecurrentUNet, {"feed_mask": False}
+    ),
+    "told-step": Variant("Same weights twice, told only the step", ToldStep),
+    "sequence": Variant(
+        "Two U-Nets, the second sees the first's mask", TwoUNets, {"see_mask": True}
+    ),
+    "independent": Variant("Two U-Nets, independent", TwoUNets),
+    "relaxed": Variant("Dual heads, relaxed winner-takes-all", UNet, TWO, "relaxed"),
+    "annealed": Variant("Dual heads, annealed winner-takes-all", UNet, TWO, "annealed"),
+    "dru": Variant("Recurrent, a DRU for the GRU", RecurrentUNet, {"unit": "dru"}),
+    "sru": Variant("Recurrent, an SRU for the GRU", RecurrentUNet, {"unit": "sru"}),
+}
+SHORT = {"single": "Single decision", "dual": "Dual heads", "recurrent": "Recurrent"}
+EXTRA = {}
+for name, short in SHORT.items():
+    v, coin = MAIN[name], f"{short}, one truth drawn by a coin"
+    MAIN[f"{name}-coin"] = replace(v, title=coin, coin=True)
+    if name == "single":  # of one decision there is no maximum
+        continue
+    for beta in sorted({10.0, 20.0, 50.0, 100.0} - {Settings.beta}):
+        title = f"{short}, maximum of sharpness {beta:g}"
+        EXTRA[f"{name}-beta-{beta:g}"] = replace(v, title=title, other={"beta": beta})
+    EXTRA[f"{name}-hard"] = replace(v, title=f"{short}, hard maximum", rule="hard")
+title, long = "Dual heads, 100 epochs as in the paper", {"epochs": 100}
+EXTRA["dual-long"] = replace(MAIN["dual"], title=title, other=long)
+VARIANTS = MAIN | EXTRA
+
+
+# --------------------------------------------------------------------------------------
+# One run
+
+
+def run(name, seed, s, device):
+    """Train a variant as the experiments do and test it: a dict of what it ends in.
+
+    name is a key of VARIANTS, s the Settings, device "cpu" or "cuda".
+    FloatingPointError: the loss is no longer finite.
+    """
+    v = VARIANTS[name]
+    s = replace(s, **v.other)
+    weights = torch.Generator().manual_seed(seed)
+    net = v.net(width=s.width, depth=s.depth, generator=weights, **v.options)
+    net = net.to(device, memory_format=torch.channels_last)
+    optimiser = torch.optim.Adam(net.parameters(), s.learning_rate, fused=True)
+    generator = torch.Generator(device).manual_seed(seed + data.SEEDS)
+    # A stream of its own, so that with and without coins the images are the same.
+    coins = torch.Generator(device).manual_seed(seed + 3 * data.SEEDS)
+    prior = torch.tensor([[s.m, 1 - s.m]], device=device)  # (1, 2 truths)
+
+    def decide(images):
+        masks = torch.sigmoid(net(images))  # (n, D, 2, H, W), or (n, 2 D, H, W)
+        return masks if masks.ndim == 5 else masks.unflatten(1, (-1, 2))
+
+    steps = s.epochs * s.steps_per_epoch
+    found_at, start = None, time.perf_counter()
+    for step in range(1, steps + 1):
+        images, parts = data.sample(s.batch, generator, s.shape, s.noise)
+        truth = prior
+        if v.coin:
+            left = torch.rand(s.batch, generator=coins, device=device) < s.m
+            truth = torch.stack((left, ~left), 1).float()  # (n, 2)
+        masks = decide(images)  # (n, D, 2, H, W)
+        scores = data.score(masks, data.groupings(parts))  # (n, D, 2 truths)
+        best = share(scores, v.rule, s.beta, (step - 1) / max(1, steps - 1))  # (n, 2)
+        loss = -(truth * best).sum(1).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        if step % s.steps_per_epoch == 0 or (step - 1) % max(1, steps // 100) == 0:
+            if not math.isfinite(loss.item()):
+                raise FloatingPointError(f"the loss is {loss.item()} at step {step}")
+            if data.measure(masks, parts)["oracle_exact"] < FOUND:
+                found_at = None
+            elif found_at is None:
+                found_at = step
+    seconds = time.perf_counter() - start
+
+    generator = torch.Generator(device).manual_seed(seed + 2 * data.SEEDS)
+    images, parts = data.sample(s.held_out, generator, s.shape, s.noise)
+    with torch.no_grad():
+        measured = data.measure(decide(images), parts, s.m)
+    ends = sorted(d["outcome"] for d in measured["decisions"])  # in either order
+    found = measured["oracle_exact"] >= FOUND
+    # The last batch may miss one image in a hundred and the network still finds both.
+    row = {"found": found, "found_at": (found_at or steps) if found else None}
+    row |= {"outcome": " + ".join(ends), "seconds": round(seconds, 2)}
+    return row | measured | {"parameters": sum(p.numel() for p in net.parameters())}
+
+
+@functools.cache
+def fingerprint():
+    """Ten hex digits that change with the code that trains and measures, but not with
+    its docstrings, comments and layout."""
+    parts = [unet, recurrent_unet, ToldStep, TwoUNets, share, run]
+    parts += [data.Shape, data.sample, data.groupings, data.iou, data.score]
+    parts += [data.soft_maximum, data.common_shares, data.outcomes, data.measure]
+    text = "".join(inspect.getsource(part) for part in parts)
+    code = re.sub(r'(?s:""".*?""")|#.*|\s', "", text)
+    return hashlib.sha256(code.encode()).hexdigest()[:10]
+
+
+def settings_of(s):
+    """What rows of all variants have in common, as a dict for the JSON."""
+    fixed = {"found": FOUND, "relaxed": RELAXED, "given": data.GIVEN}
+    fixed |= {"learned": data.LEARNED, "exact": data.EXACT, "code": fingerprint()}
+    return asdict(s) | fixed
+
+
+def label(name, seed, s, device):
+    """The start of every row: which run it is and what it was made with."""
+    row = {"variant": name, "seed": seed, "device": device, "torch": torch.__version__}
+    return row | {"settings": settings_of(s), "change": VARIANTS[name].change()}
+
+
+def attempt(name, seed, s, device):
+    """The row of a run; if it dies, the row says of what under the key "error"."""
+    row = label(name, seed, s, device)
+    try:
+        end = run(name, seed, s, device)
+        json.dumps(end, allow_nan=False)  # ValueError where a number is not finite
+        return row | end
+    except (RuntimeError, ArithmeticError, MemoryError, ValueError) as e:
+        return row | {"error": f"{type(e).__name__}: {e}".splitlines()[0]}
+
+
+def work(send, *job):
+    """What a process of its own does: one run, its row sent back through a pipe."""
+    # If the sweep is killed its children end too, instead of running on unheard.
+    parent = multiprocessing.parent_process()
+    guard = threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True)
+    guard.start()
+    data.prepare()
+    send.send(attempt(*job))
+
+
+# --------------------------------------------------------------------------------------
+# Many runs
+
+
+def sweep(jobs, s, device, workers):
+    """Run (variant, seed) jobs, each in a process of its own; yields rows as they end.
+
+    workers is how many run at a time. A run that dies is a row with the key "error".
+    """
+    # CUDA does not survive a fork, but a server that has only imported PyTorch (with
+    # what Adam imports when first made) does, and saves each run those seconds.
+    linux = sys.platform == "linux"
+    context = multiprocessing.get_context("forkserver" if linux else "spawn")
+    context.set_forkserver_preload(["torch._dynamo", "matplotlib.figure"])
+    waiting, running = list(reversed(jobs)), {}
+    while waiting or running:
+        while waiting and len(running) < workers:
+            job, (receive, send) = waiting.pop(), context.Pipe(duplex=False)
+            work_on = (send, *job, s, device)
+            process = context.Process(target=work, args=work_on, daemon=True)
+            # Ctrl-C reaches the whole group of processes: it is for this one alone.
+            handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+            process.start()
+            signal.signal(signal.SIGINT, handler)
+            send.close()  # so that the child's death ends the pipe
+            running[receive] = job, process
+        for receive in wait(list(running)):
+            job, process = running.pop(receive)
+            try:
+                row = receive.recv()
+                process.join()
+            except (EOFError, OSError):
+                process.join()
+                error = f"the process died with status {process.exitcode}"
+                row = label(*job, s, device) | {"error": error}
+            yield row
+
+
+def append(row, path):
+    """Append a row to a file of JSON lines; when this returns, it is on the disk."""
+    with open(path, "a") as f:
+        f.write(json.dumps(row, allow_nan=False) + "\n")
+        f.flush()
+        os.fsync(f.fileno())
+
+
+def read(path, repair=False):
+    """The rows of a file of JSON lines, [] if there is no file.
+
+    A torn last line, left by a crash, is dropped with a word (with repair, from the
+    file too), and so is any line that is not a row.
+    """
+    if not os.path.exists(path):
+        return []
+    with open(path, "rb") as f:
+        content = f.read()
+    whole, rows = content[: content.rfind(b"\n") + 1], []
+    if whole != content:
+        print(f"{path}: dropped the last line, which was torn")
+        if repair:
+            os.truncate(path, len(whole))
+    for number, line in enumerate(whole.splitlines(), 1):
+        try:
+            row = json.loads(line)
+            row["variant"], row["seed"], row["settings"], row["change"]
+            rows.append(row)
+        except (ValueError, TypeError, KeyError):
+            print(f"{path}: dropped line {number}, which is not a run")
+    return rows
+
+
+def difference(row, settings):
+    """How a row was made otherwise than with these settings and the variants above, ""
+    where it was not."""
+    if row["variant"] not in VARIANTS:
+        return f"there is no variant {row['variant']!r} here"
+    there = row["settings"] | row["change"]
+    here = settings | VARIANTS[row["variant"]].change()
+    return ", ".join(
+        f"{key} is {there.get(key)} there and {here.get(key)} here"
+        for key in sorted(there | here)
+        if there.get(key) != here.get(key)
+    )
+
+
+def distinct(rows):
+    """One row a run, as {(variant, seed): row}: the first that finished or, where none
+    did, the last that died."""
+    runs = {}
+    for row in rows:
+        key = row["variant"], row["seed"]
+        if "error" in runs.get(key, ["error"]):
+            runs[key] = row
+    return runs
+
+
+# --------------------------------------------------------------------------------------
+# What they amount to
+
+
+def wilson(k, n, z=1.959964):
+    """Wilson's interval (low, high) for a share seen k times in n, 95% by default.
+
+    Near 0 and 1 it holds what it promises too. ValueError: n below 1, k not in 0..n.
+    """
+    if n < 1:
+        raise ValueError(f"n must be at least 1, got {n}")
+    if not 0 <= k <= n:
+        raise ValueError(f"k must be in 0..{n}, got {k}")
+    middle, half = k + z**2 / 2, z * math.sqrt(k * (n - k) / n + z**2 / 4)
+    return max(0.0, middle - half) / (n + z**2), min(1.0, (middle + half) / (n + z**2))
+
+
+def summarise(runs):
+    """What the runs of each variant ended in: a list of dicts, ordered as VARIANTS.
+
+    A run that died counts, as one that did not find both groupings.
+    """
+    rows = []
+    for name, v in VARIANTS.items():
+        own = [row for (variant, _), row in sorted(runs.items()) if variant == name]
+        if not own:
+            continue
+        steps = [row["found_at"] for row in own if row.get("found")]
+        ends = Counter(row.get("outcome", "died") for row in own)
+        order = sorted(ends, key=lambda o: (o != "left + right", o == "died", o))
+        row = {"variant": name, "title": v.title, "runs": len(own)}
+        row |= {"found": len(steps), "share_found": len(steps) / len(own)}
+        row["interval"] = wilson(len(steps), len(own))
+        row["median_step"] = statistics.median(steps) if steps else None
+        row["outcomes"] = {o: ends[o] / len(own) for o in order}
+        row["failed_seeds"] = [r["seed"] for r in own if not r.get("found")]
+        row["died"] = {r["seed"]: r["error"] for r in own if "error" in r}
+        sizes = {r["parameters"] for r in own if "error" not in r}
+        row |= {"parameters": max(sizes, default=None), "passes": v.passes}
+        rows.append(row)
+    return rows
+
+
+def table(rows):
+    """The rows of summarise as a table in Markdown."""
+    head = ["variant", "finds both", "95% interval", "median step", "outcomes"]
+    head += ["seeds that fail", "parameters", "passes"]
+    lines = [head, ["---"] * len(head)]
+    for r in rows:
+        interval = "{:.0%} to {:.0%}".format(*r["interval"])
+        step = "-" if r["median_step"] is None else f"{r['median_step']:g}"
+        outcomes = (f"{o} {round(p * r['runs'])}" for o, p in r["outcomes"].items())
+        failed = ", ".join(map(str, r["failed_seeds"])) if r["found"] else "all"
+        cells = [r["title"], f"{r['found']}/{r['runs']}", interval, step]
+        cells += [", ".join(outcomes), failed or "-"]
+        lines.append([*cells, f"{r['parameters'] or 0:,}", str(r["passes"])])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+# How each outcome of a decision is drawn: as it is painted, and told apart in grey too.
+LOOKS = {
+    "left": {"fc": data.RED},
+    "right": {"fc": data.YELLOW},
+    "both": {"fc": data.ORANGE, "hatch": ".."},
+    "neither": {"fc": "white"},
+    "split": {"fc": "0.85", "hatch": "//"},
+    "unlearned": {"fc": "white", "hatch": "xxxx"},
+    "died": {"fc": "black"},
+}
+
+
+def plot(rows):
+    """A row a variant, from summarise: what its runs end in as a stacked bar, and how
+    often both groupings are found, with its interval. Returns the Figure."""
+    fig = Figure(figsize=(14.5, 2.6 + 0.6 * len(rows)), layout="constrained")
+    ax, right = fig.subplots(1, 2, sharey=True, width_ratios=(2, 1))
+    box = {"boxstyle": "round,pad=0.15", "fc": "white", "ec": "none", "alpha": 0.9}
+    middle = {"ha": "center", "va": "center", "fontsize": 8.5, "bbox": box}
+    labels = []
+    for y, r in enumerate(rows):
+        start = 0.0
+        for outcome, width in r["outcomes"].items():
+            ends = outcome.split(" + ")
+            height = 0.68 / len(ends)
+            for k, end in enumerate(ends):  # a stripe a decision
+                look = LOOKS[end] | {"ec": "0.35", "lw": 0, "align": "edge"}
+                ax.barh(y - 0.34 + k * height, width, height, start, **look)
+            ax.barh(y, width, 0.68, start, fill=False, ec="black", lw=1.2)
+            name = f"{outcome}: " if width > 0.013 * len(outcome) else ""
+            text = f"{name}{round(width * r['runs'])}"
+            ax.text(start + width / 2, y, text, **middle)
+            start += width
+        p, (low, high) = r["share_found"], r["interval"]
+        right.plot([low, high], [y, y], "k|-", [p], [y], "ko", ms=7)
+        step = "" if r["median_step"] is None else f"\nstep {r['median_step']:g}"
+        text = f"{r['found']} of {r['runs']}{step}"
+        right.text(1.06, y, text, va="center", fontsize=9)
+        size = f"{(r['parameters'] or 0) / 1000:.0f}k weights, passes: {r['passes']}"
+        labels.append(f"{r['title']}\n{size}")
+    ax.set_yticks(range(len(rows)), labels, fontsize=8.5)
+    ax.set(xlim=(0, 1), ylim=(len(rows) - 0.5, -0.5), xlabel="share of the runs")
+    ax.set_title("What the decisions end in, and in how many runs", fontsize=11)
+    right.set(xlim=(-0.03, 1.3), xticks=[0, 0.25, 0.5, 0.75, 1])
+    right.set_xlabel("share of the runs")
+    text = (
+        "Runs that find both groupings, 95% interval,\nmedian step from which they do"
+    )
+    right.set_title(text, fontsize=11)
+    right.grid(axis="x", color="0.85")
+    right.set_axisbelow(True)
+    right.tick_params(axis="y", length=0)
+    seen = {end for r in rows for o in r["outcomes"] for end in o.split(" + ")}
+    handles = [Patch(ec="black", label=k, **LOOKS[k]) for k in LOOKS if k in seen]
+    text = "Who gets the common region, by each decision (where there are two, a stripe"
+    text += " each); unlearned: the rest of the shapes is not found either"
+    place = {"loc": "outside lower center", "ncols": 7, "frameon": False}
+    fig.legend(handles=handles, title=text, fontsize=10, **place)
+    text = "Which ingredient lets two decisions find one grouping each?"
+    fig.suptitle(f"{text} Same images, same settings; runs differ by their seed")
+    return fig
+
+
+# --------------------------------------------------------------------------------------
+# Command line
+
+
+def seeds(text):
+    """An argparse type: "0-19" or "3" or "0-4,7" -> a list of seeds, each once."""
+    found = {}
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        seed = data.whole(0, data.SEEDS - 1)
+        low, high = seed(first), seed(last or first)
+        if low > high:
+            raise argparse.ArgumentTypeError(f"must be from low to high, got {part!r}")
+        found |= dict.fromkeys(range(low, high + 1))
+    return list(found)
+
+
+def names(text):
+    """An argparse type: names of variants with commas between -> a list, each once."""
+    for name in (found := list(dict.fromkeys(text.split(",")))):
+        if name not in VARIANTS:
+            known = ", ".join(VARIANTS)
+            raise argparse.ArgumentTypeError(f"must be among {known}, got {name!r}")
+    return found
+
+
+def arguments():
+    """Parse the command line: (parser, args). See data.experiment_arguments."""
+    parser = theory.Parser(__doc__)
+    text = f"with commas between, default: 15 of {', '.join(VARIANTS)}"
+    parser.add_argument("--variants", type=names, default=list(MAIN), help=text)
+    text = "also other sharpnesses of the maximum, and dual heads for 100 epochs"
+    parser.add_argument("--extra", action="store_true", help=text)
+    text = "as in 7 or 0-9,15, default %(default)s"
+    parser.add_argument("--seeds", type=seeds, default="0-19", help=text)
+    text, whole = "of a run, default %(default)s", data.whole(1, 10**6)
+    parser.add_argument("--epochs", type=whole, default=Settings.epochs, help=text)
+    text = "runs at once, default: as many as there are cores; one on CUDA"
+    parser.add_argument("--workers", type=data.whole(1, 1000), help=text)
+    text = "auto, cpu or cuda, default auto: CUDA where there is one"
+    parser.add_argument("--device", type=data.device, default="auto", help=text)
+    text = "run nothing, draw all that is in OUT/controls.jsonl"
+    parser.add_argument("--plot-only", action="store_true", help=text)
+    args = parser.parse_args()
+    if args.extra:
+        args.variants = list(dict.fromkeys([*args.variants, *EXTRA]))
+    if args.workers is None:
+        allowed = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count()))
+        args.workers = 1 if args.device == "cuda" else len(allowed(0))
+    return parser, args
+
+
+def main():
+    parser, args = arguments()
+    s, path = Settings(epochs=args.epochs), os.path.join(args.out, "controls.jsonl")
+    rows, jobs = read(path, repair=not args.plot_only), []
+    # Rows that are only drawn need only agree with one another.
+    settings = rows[0]["settings"] if args.plot_only and rows else settings_of(s)
+
+    def check(row):
+        if text := difference(row, settings):
+            run = f"{row['variant']} seed {row['seed']}"
+            parser.error(f"{path}: {run} was made with other settings: {text}")
+
+    for row in rows:
+        check(row)
+    runs = distinct(rows)
+    if not args.plot_only:
+        every = [(name, k) for k in args.seeds for name in args.variants]
+        jobs = [job for job in every if "error" in runs.get(job, ["error"])]
+        print(f"{len(every) - len(jobs)} of {len(every)} runs are there already")
+    start = time.perf_counter()
+    for k, row in enumerate(sweep(jobs, s, args.device, args.workers), 1):
+        check(row)  # the code may have been edited meanwhile
+        append(row, path)
+        runs[row["variant"], row["seed"]] = row
+        end = f"died, {row['error']}" if "error" in row else row["outcome"]
+        left = (time.perf_counter() - start) / k * (len(jobs) - k) / 60
+        run = f"{row['variant']} seed {row['seed']}: {end}"
+        print(f"{k}/{len(jobs)}  {run}  ({left:.0f} min left)", flush=True)
+    if not runs:
+        parser.error(f"{path}: there are no runs in it")
+    summary = summarise(runs)
+    numbers = {"experiment": "exp_controls", "settings": settings}
+    for key in ("torch", "device"):
+        numbers[key] = sorted({row[key] for row in runs.values()})
+        if len(numbers[key]) > 1:
+            print(f"note: these runs differ in {key}: {', '.join(numbers[key])}")
+    theory.save(plot(summary), numbers | {"variants": summary}, args.out, "controls")
+    print(table(summary))
+    if dead := sum(len(row["died"]) for row in summary):
+        print(f"{dead} runs died; starting this again tries them again")
+
+
+if __name__ == "__main__":
+    theory.script(main)
