@@ -261,7 +261,7 @@ def broken_at(history, ceiling):
 # --------------------------------------------------------------------------------------
 # Pictures
 
-RED, YELLOW, ORANGE = (0.80, 0.08, 0.10), (1.00, 0.90, 0.20), (1.00, 0.52, 0.05)
+RED, YELLOW, ORANGE = (0.88, 0.20, 0.20), (1.00, 0.90, 0.20), (1.00, 0.52, 0.05)
 
 
 def paint(images, masks):
@@ -329,7 +329,8 @@ def plot_scores(ax, history, ceiling):
         ax.axvline(step, color="0.4", ls=":", label=f"ceiling broken, step {step}")
     ax.set(xlabel="training step", ylabel="score (IoU left + IoU right)")
     ax.set_ylim(0, 2.05)
-    ax.legend(fontsize=8, loc="lower right")
+    place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.12), "ncols": 2}
+    ax.legend(fontsize=8, frameon=False, **place)
 
 
 def plot_path(ax, history):
@@ -346,7 +347,8 @@ def plot_path(ax, history):
     box = {"boxstyle": "round", "fc": "white", "ec": "none", "alpha": 0.85}
     text = {"textcoords": "offset points", "fontsize": 9, "bbox": box, "zorder": 8}
     ax.annotate("untrained", (a[0], c[0]), xytext=(12, -16), **text)
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), frameon=False, fontsize=9)
+    place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.1)}
+    ax.legend(facecolor="0.6", fontsize=9, **place)  # grey, since a* is drawn in white
 
 
 def plot():

@@ -98,7 +98,8 @@ def plot(s, history, images, parts, masks, measured, ceiling):
     left, right = fig.subfigures(1, 2, width_ratios=(1.1, 1))
     data.gallery(left, images, parts, masks)
     data.plot_scores(right.subplots(), history, ceiling)
-    outcomes = " and ".join(d["outcome"] for d in measured["decisions"])
+    first, second = (d["outcome"] for d in measured["decisions"])
+    outcomes = f"the first is {first}, the second {second}"
     fig.suptitle(f"Two decisions at once, by a U-Net: {outcomes}")
     return fig
 

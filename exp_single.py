@@ -101,6 +101,9 @@ def plot(s, history, images, parts, masks, measured, ceiling):
     contours = theory.draw_landscape(ax, s.shape.P, s.shape.b, s.m)
     right.colorbar(contours, ax=ax, label="average score F(a, c)", shrink=0.8)
     data.plot_path(ax, history)
+    ax.set_title(
+        "Its way over F(a, c), which assumes the own parts learned", fontsize=10
+    )
     outcomes = measured["decisions"][0]["outcome"]
     score = f"score {measured['score']:.3f}, predicted ceiling {ceiling:.3f}"
     fig.suptitle(f"One decision, by a U-Net: {outcomes} ({score})")

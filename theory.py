@@ -479,10 +479,9 @@ def draw_landscape(ax, P, b, m=0.5):
         a, c, *flow, color="white", density=0.55, linewidth=0.6, arrowsize=0.8
     )
     star = dividing_point(P, b, m)
-    ax.axvline(star, color="white", linestyle="--", linewidth=1.2)
-    ax.axhline(
-        dividing_point(P, b, 1 - m), color="white", linestyle="--", linewidth=1.2
-    )
+    look = {"color": "white", "linestyle": "--", "linewidth": 1.2}
+    ax.axvline(star, label="a* and c*: arrows (gradient) lead away from them", **look)
+    ax.axhline(dividing_point(P, b, 1 - m), **look)
     ax.text(
         star - 0.045, 0.02, f"a* = {star:.3f}", color="white", fontsize=8, rotation=90
     )
@@ -552,7 +551,7 @@ def plot():
     ax.plot(0.5, 0.5, "s", color="tab:red", markeredgecolor="white", markersize=9)
     ax.plot([0, 1], [1, 0], ":", color="black", label="the paper's splits, c = 1 - a")
     ax.legend(
-        fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.11), frameon=False
+        fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.11), facecolor="0.6"
     )
     title = "(d) Two free shares, own parts learned, b = P, m = 1/2:\n"
     ax.set_title(
@@ -651,8 +650,8 @@ def script(main):
 def main():
     args = Parser(__doc__).parse_args()
     rows = check_claims()
-    layout = "{:<34}{:<37}{:>10}   {}"
-    print(layout.format("claim", "checked by", "max error", "verdict"))
+    layout = "{:<34}{:<37}{:>11}   {}"
+    print(layout.format("claim", "checked by", "largest gap", "verdict"))
     for r in rows:
         error = f"{r['error']:.0e}" if r["error"] else "0"
         print(layout.format(r["claim"], r["how"], error, r["verdict"]))
