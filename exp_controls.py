@@ -73,20 +73,22 @@ class ToldStep(nn.Module):
 class TwoUNets(nn.Module):
     """Maps images (n, 1, H, W) to the logits of two U-Nets, (n, 2, 2, H, W).
 
-    With see_mask the second sees the first one's mask. The other arguments, and what
-    raises ValueError, are those of UNet.
+    With feed_mask the second sees the first one's mask or, where the network is called
+    with shown (n, 2, H, W), that in its place. The other arguments, and what raises
+    ValueError, are those of UNet.
     """
 
-    def __init__(self, width=16, depth=2, see_mask=False, generator=None):
+    def __init__(self, width=16, depth=2, feed_mask=False, generator=None):
         super().__init__()
-        self.see_mask = see_mask
+        self.feed_mask = feed_mask
         self.first = UNet(1, 2, width, depth, generator)
-        self.second = UNet(1 + 2 * see_mask, 2, width, depth, generator)
+        self.second = UNet(1 + 2 * feed_mask, 2, width, depth, generator)
 
-    def forward(self, images):
+    def forward(self, images, shown=None):
         first, x = self.first(images), images
-        if self.see_mask:  # not detached, as in the recurrent network
-            x = torch.cat((images, torch.sigmoid(first)), 1)  # (n, 1 + 2, H, W)
+        if self.feed_mask:  # not detached, as in the recurrent network
+            mask = torch.sigmoid(first) if shown is None else shown
+            x = torch.cat((images, mask), 1)  # (n, 1 + 2, H, W)
         return torch.stack((first, self.second(x)), 1)
 
 
@@ -145,7 +147,7 @@ MAIN = {
     ),
     "told-step": Variant("Same weights twice, told only the step", ToldStep),
     "sequence": Variant(
-        "Two U-Nets, the second sees the first's mask", TwoUNets, {"see_mask": True}
+        "Two U-Nets, the second sees the first's mask", TwoUNets, {"feed_mask": True}
     ),
     "independent": Variant("Two U-Nets, independent", TwoUNets),
     "relaxed": Variant("Dual heads, relaxed winner-takes-all", UNet, TWO, "relaxed"),
@@ -190,8 +192,8 @@ def run(name, seed, s, device):
     coins = torch.Generator(device).manual_seed(seed + 3 * data.SEEDS)
     prior = torch.tensor([[s.m, 1 - s.m]], device=device)  # (1, 2 truths)
 
-    def decide(images):
-        masks = torch.sigmoid(net(images))  # (n, D, 2, H, W), or (n, 2 D, H, W)
+    def decide(images, *shown):
+        masks = torch.sigmoid(net(images, *shown))  # (n, D, 2, H, W) or (n, 2 D, H, W)
         return masks if masks.ndim == 5 else masks.unflatten(1, (-1, 2))
 
     steps = s.epochs * s.steps_per_epoch
@@ -227,7 +229,16 @@ def run(name, seed, s, device):
     # The last batch may miss one image in a hundred and the network still finds both.
     row = {"found": found, "found_at": (found_at or steps) if found else None}
     row |= {"outcome": " + ".join(ends), "seconds": round(seconds, 2)}
-    return row | measured | {"parameters": sum(p.numel() for p in net.parameters())}
+    row |= measured | {"parameters": sum(p.numel() for p in net.parameters())}
+    if getattr(net, "feed_mask", False):
+        # Is the second decision an answer to the first? Show it one truth, then the
+        # other, as if that had been the first decision.
+        row["shown"] = {}
+        for first, truth in zip(("left", "right"), data.groupings(parts).unbind(1)):
+            with torch.no_grad():
+                _, second = data.measure(decide(images, truth), parts)["decisions"]
+            row["shown"][first] = second["outcome_share"]
+    return row
 
 
 @functools.cache

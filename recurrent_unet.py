@@ -69,6 +69,9 @@ class RecurrentUNet(nn.Module):
     the state is zero and the mask undecided, 1/2 everywhere, so that the first two
     steps start from much the same decision and neither is left behind. unit is "gru",
     "dru" or "sru". The other arguments, and what raises ValueError, are those of UNet.
+
+    Called with shown, masks (n, out_channels, H, W), the later steps see these in place
+    of the last decision: to ask what a decision makes of the one before it.
     """
 
     def __init__(
@@ -98,7 +101,7 @@ class RecurrentUNet(nn.Module):
         if feed_state:
             initialise(self.unit, generator)
 
-    def forward(self, images):
+    def forward(self, images, shown=None):
         if images.ndim != 4 or images.shape[1] != self.in_channels:
             allowed = f"(n, {self.in_channels}, H, W)"
             raise ValueError(f"images must be {allowed}, got {tuple(images.shape)}")
@@ -115,5 +118,5 @@ class RecurrentUNet(nn.Module):
                 )
             logits.append(self.unet.decode(x, skips))
             # Not detached: the second decision's gradient reaches the first through it.
-            mask = torch.sigmoid(logits[-1])
+            mask = torch.sigmoid(logits[-1]) if shown is None else shown
         return torch.stack(logits, 1)  # (n, steps, out, H, W)
