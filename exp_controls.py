@@ -400,6 +400,17 @@ def wilson(k, n, z=1.959964):
     return max(0.0, middle - half) / (n + z**2), min(1.0, (middle + half) / (n + z**2))
 
 
+def reply(row):
+    """What the second decision is when shown, in place of the first, the truth that it
+    gives itself: "same" (so it is no answer to what it sees), "opposite" (so it is) or
+    "unclear". None for a run that did not find both, or whose second sees no mask."""
+    own = row["decisions"][-1]["outcome"] if row.get("found") else None
+    if own not in (shown := row.get("shown", {})):
+        return None
+    said = max(shown[own], key=shown[own].get)
+    return "same" if said == own else "opposite" if said in shown else "unclear"
+
+
 def summarise(runs):
     """What the runs of each variant ended in: a list of dicts, ordered as VARIANTS.
 
@@ -422,6 +433,7 @@ def summarise(runs):
         row["died"] = {r["seed"]: r["error"] for r in own if "error" in r}
         sizes = {r["parameters"] for r in own if "error" not in r}
         row |= {"parameters": max(sizes, default=None), "passes": v.passes}
+        row["replies"] = Counter(filter(None, map(reply, own)))
         rows.append(row)
     return rows
 
@@ -429,7 +441,7 @@ def summarise(runs):
 def table(rows):
     """The rows of summarise as a table in Markdown."""
     head = ["variant", "finds both", "95% interval", "median step", "outcomes"]
-    head += ["seeds that fail", "parameters", "passes"]
+    head += ["seeds that fail", "parameters", "passes", "second, shown its own truth"]
     lines = [head, ["---"] * len(head)]
     for r in rows:
         interval = "{:.0%} to {:.0%}".format(*r["interval"])
@@ -438,7 +450,9 @@ def table(rows):
         failed = ", ".join(map(str, r["failed_seeds"])) if r["found"] else "all"
         cells = [r["title"], f"{r['found']}/{r['runs']}", interval, step]
         cells += [", ".join(outcomes), failed or "-"]
-        lines.append([*cells, f"{r['parameters'] or 0:,}", str(r["passes"])])
+        cells += [f"{r['parameters'] or 0:,}", str(r["passes"])]
+        replies = ", ".join(f"{k} {n}" for k, n in r["replies"].most_common())
+        lines.append([*cells, replies or "-"])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 

@@ -481,7 +481,7 @@ def test_networks_give_the_stated_shapes_and_every_weight_learns():
         (RecurrentUNet(width=8, unit="dru"), (2, 2, 2, 32, 32)),
         (RecurrentUNet(width=8, unit="sru"), (2, 2, 2, 32, 32)),
         (exp_controls.ToldStep(width=8), (2, 2, 2, 32, 32)),
-        (exp_controls.TwoUNets(width=8, see_mask=True), (2, 2, 2, 32, 32)),
+        (exp_controls.TwoUNets(width=8, feed_mask=True), (2, 2, 2, 32, 32)),
     ):
         logits = net(images)
         assert logits.shape == shape
@@ -730,6 +730,38 @@ def test_controls_see_what_they_are_said_to_see():
             assert seen == (name == "sequence")
 
 
+@pytest.mark.parametrize("name", ["recurrent", "mask-only", "sequence", "dru"])
+def test_the_second_decision_sees_what_it_is_shown(name):
+    generator = torch.Generator().manual_seed(13)
+    images, parts = data.sample(2, generator)
+    v = exp_controls.MAIN[name]
+    net = v.net(generator=generator, **v.options)
+    with torch.no_grad():
+        logits = net(images)  # (n, 2 decisions, 2, H, W)
+        assert torch.equal(net(images, torch.sigmoid(logits[:, 0])), logits)
+        truth = data.groupings(parts)[:, 0]
+        first, second = net(images, truth).unbind(1)
+        assert torch.equal(first, logits[:, 0])
+        assert not torch.equal(second, logits[:, 1])
+        if name in ("mask-only", "sequence"):  # nothing but the mask and the image
+            unet = net.unet if name == "mask-only" else net.second
+            assert torch.equal(second, unet(torch.cat((images, truth), 1)))
+
+
+def test_whether_the_second_decision_answers_the_first():
+    row = {"found": True, "decisions": [{"outcome": "left"}, {"outcome": "right"}]}
+    for left, right, expected in (
+        ("right", "right", "same"),
+        ("right", "left", "opposite"),
+        ("right", "split", "unclear"),
+    ):
+        shown = {"left": {left: 0.9, "both": 0.1}, "right": {right: 0.9, "both": 0.1}}
+        assert exp_controls.reply(row | {"shown": shown}) == expected
+    assert exp_controls.reply(row | {"shown": shown, "found": False}) is None
+    assert exp_controls.reply(row) is None
+    assert exp_controls.reply({"error": "gone"}) is None
+
+
 def test_how_two_decisions_share_a_truth():
     scores = torch.tensor([[[1.0, 0.2], [0.5, 2.0]]], requires_grad=True)
     for rule, progress, expected in (
@@ -755,6 +787,7 @@ def row_of(name, seed, epochs=10, **rest):
 
 
 DONE = {"outcome": "left + right", "found": True, "found_at": 64, "parameters": 9}
+DONE["decisions"] = [{"outcome": "left"}, {"outcome": "right"}]
 
 
 def test_a_killed_sweep_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
@@ -796,7 +829,7 @@ def test_rows_of_several_machines_are_put_together(tmp_path, monkeypatch, capsys
     controls_here(["--plot-only", "--out", tmp_path], monkeypatch)
     output = capsys.readouterr().out
     assert "dropped line 4" in output and "1 runs died" in output
-    assert "| 1/1 | 21% to 100% | 64 | left + right 1 | - | 9 | 2 |" in output
+    assert "| 1/1 | 21% to 100% | 64 | left + right 1 | - | 9 | 2 | - |" in output
     assert "| 0/1 | 0% to 79% | - | died 1 | all |" in output
 
 
