@@ -279,6 +279,7 @@ def attempt(name, seed, s, device):
 
 def work(send, *job):
     """What a process of its own does: one run, its row sent back through a pipe."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the sweep hears it, and ends this
     # If the sweep is killed its children end too, instead of running on unheard.
     parent = multiprocessing.parent_process()
     guard = threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True)
@@ -301,16 +302,18 @@ def sweep(jobs, s, device, workers):
     linux = sys.platform == "linux"
     context = multiprocessing.get_context("forkserver" if linux else "spawn")
     context.set_forkserver_preload(["torch._dynamo", "matplotlib.figure"])
+    mask = getattr(signal, "pthread_sigmask", lambda *_: None)  # Windows has none
     waiting, running = list(reversed(jobs)), {}
     while waiting or running:
         while waiting and len(running) < workers:
             job, (receive, send) = waiting.pop(), context.Pipe(duplex=False)
             work_on = (send, *job, s, device)
             process = context.Process(target=work, args=work_on, daemon=True)
-            # Ctrl-C reaches the whole group of processes: it is for this one alone.
-            handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+            # Ctrl-C reaches the whole group of processes: it is for this one alone,
+            # and waits while a process is made, which inherits that it is not to hear.
+            mask(signal.SIG_BLOCK, [signal.SIGINT])
             process.start()
-            signal.signal(signal.SIGINT, handler)
+            mask(signal.SIG_UNBLOCK, [signal.SIGINT])
             send.close()  # so that the child's death ends the pipe
             running[receive] = job, process
         for receive in wait(list(running)):
