@@ -474,10 +474,10 @@ LOOKS = {
 def plot(rows):
     """A row a variant, from summarise: what its runs end in as a stacked bar, and how
     often both groupings are found, with its interval. Returns the Figure."""
-    fig = Figure(figsize=(14.5, 2.6 + 0.6 * len(rows)), layout="constrained")
-    ax, right = fig.subplots(1, 2, sharey=True, width_ratios=(2, 1))
+    fig = Figure(figsize=(11, 2.4 + 0.56 * len(rows)), layout="constrained")
+    ax, right = fig.subplots(1, 2, sharey=True, width_ratios=(1.9, 1))
     box = {"boxstyle": "round,pad=0.15", "fc": "white", "ec": "none", "alpha": 0.9}
-    middle = {"ha": "center", "va": "center", "fontsize": 8.5, "bbox": box}
+    middle = {"ha": "center", "va": "center", "fontsize": 9, "bbox": box}
     labels = []
     for y, r in enumerate(rows):
         start = 0.0
@@ -488,7 +488,7 @@ def plot(rows):
                 look = LOOKS[end] | {"ec": "0.35", "lw": 0, "align": "edge"}
                 ax.barh(y - 0.34 + k * height, width, height, start, **look)
             ax.barh(y, width, 0.68, start, fill=False, ec="black", lw=1.2)
-            name = f"{outcome}: " if width > 0.013 * len(outcome) else ""
+            name = f"{outcome}: " if width > 0.019 * len(outcome) else ""
             text = f"{name}{round(width * r['runs'])}"
             ax.text(start + width / 2, y, text, **middle)
             start += width
@@ -497,16 +497,14 @@ def plot(rows):
         step = "" if r["median_step"] is None else f"\nstep {r['median_step']:g}"
         text = f"{r['found']} of {r['runs']}{step}"
         right.text(1.06, y, text, va="center", fontsize=9)
-        size = f"{(r['parameters'] or 0) / 1000:.0f}k weights, passes: {r['passes']}"
-        labels.append(f"{r['title']}\n{size}")
-    ax.set_yticks(range(len(rows)), labels, fontsize=8.5)
+        size = f"{(r['parameters'] or 0) / 1000:.0f}k weights, {r['passes']} pass"
+        labels.append(f"{r['title']}\n{size}{'es' * (r['passes'] > 1)}")
+    ax.set_yticks(range(len(rows)), labels, fontsize=9)
     ax.set(xlim=(0, 1), ylim=(len(rows) - 0.5, -0.5), xlabel="share of the runs")
     ax.set_title("What the decisions end in, and in how many runs", fontsize=11)
-    right.set(xlim=(-0.03, 1.3), xticks=[0, 0.25, 0.5, 0.75, 1])
+    right.set(xlim=(-0.03, 1.42), xticks=[0, 0.25, 0.5, 0.75, 1])
     right.set_xlabel("share of the runs")
-    text = (
-        "Runs that find both groupings, 95% interval,\nmedian step from which they do"
-    )
+    text = "Runs that find both groupings,\n95% interval, median step"
     right.set_title(text, fontsize=11)
     right.grid(axis="x", color="0.85")
     right.set_axisbelow(True)
@@ -514,11 +512,14 @@ def plot(rows):
     seen = {end for r in rows for o in r["outcomes"] for end in o.split(" + ")}
     handles = [Patch(ec="black", label=k, **LOOKS[k]) for k in LOOKS if k in seen]
     text = "Who gets the common region, by each decision (where there are two, a stripe"
-    text += " each); unlearned: the rest of the shapes is not found either"
+    text += " each);\nunlearned: the rest of the shapes is not found either"
     place = {"loc": "outside lower center", "ncols": 7, "frameon": False}
     fig.legend(handles=handles, title=text, fontsize=10, **place)
-    text = "Which ingredient lets two decisions find one grouping each?"
-    fig.suptitle(f"{text} Same images, same settings; runs differ by their seed")
+    fig.suptitle(
+        "A common region may be the left shape's or the right one's, and both are valid"
+        ".\nWhich ingredient lets two decisions find one grouping each? Same images, same"
+        " settings; one seed a run"
+    )
     return fig
 
 
