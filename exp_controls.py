@@ -3,13 +3,14 @@ other remedies for the decision that never learns, each over many seeds.
 
 The paper shows one run of each setting and credits recurrence: the second decision sees
 the first. Here every variant is trained on the same images with the same settings,
-those of exp_recurrent.py, and what its decisions end in is counted. Running this prints
-a line a run and at the end a table, and saves controls.png, controls.json and
-controls.jsonl, which has a row a run.
+those of exp_recurrent.py but for what its name says, and what its decisions end in is
+counted. Running this prints a line a run and at the end a table, and saves
+controls.png, controls.json and controls.jsonl, which has a row a run.
 
 It can be stopped at any moment: started again it does only the runs that are missing or
-have died. Parts run elsewhere (--variants, --seeds) are put together by appending their
-controls.jsonl to one another; --plot-only draws what is there.
+have died. Parts run elsewhere (--variants, --seeds, each with an --out of its own) are
+put together by appending their controls.jsonl to one another; --plot-only draws what is
+there.
 """
 
 import argparse
@@ -28,6 +29,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 
 import torch
@@ -54,7 +56,7 @@ RELAXED = 0.05
 
 
 class ToldStep(nn.Module):
-    """Maps images (n, 1, H, W) to the logits of two steps, (n, 2, 2, H, W).
+    """Maps images (n, 1, H, W) to the logits of two steps, (n, 2 steps, 2, H, W).
 
     The U-Net runs twice with the same weights and is told only which step it is, by a
     constant channel, 0 then 1: nothing of the first decision. The arguments, and what
@@ -67,15 +69,15 @@ class ToldStep(nn.Module):
 
     def forward(self, images):
         told = (torch.cat((images, torch.full_like(images, k)), 1) for k in (0, 1))
-        return torch.stack([self.unet(x) for x in told], 1)  # from x (n, 2, H, W)
+        return torch.stack([self.unet(x) for x in told], 1)  # each x is (n, 2, H, W)
 
 
 class TwoUNets(nn.Module):
     """Maps images (n, 1, H, W) to the logits of two U-Nets, (n, 2, 2, H, W).
 
     With feed_mask the second sees the first one's mask or, where the network is called
-    with shown (n, 2, H, W), that in its place. The other arguments, and what raises
-    ValueError, are those of UNet.
+    with shown (n, 2, H, W), that in its place; else shown is not used. The other
+    arguments, and what raises ValueError, are those of UNet.
     """
 
     def __init__(self, width=16, depth=2, feed_mask=False, generator=None):
@@ -95,10 +97,11 @@ class TwoUNets(nn.Module):
 def share(scores, rule, beta, progress):
     """What each truth scores, (n, 2), given the scores (n, D, 2) of D decisions.
 
-    rule "soft" is the paper's maximum, "hard" a plain one; "relaxed" gives the worse of
-    two decisions the weight RELAXED; "annealed" weighs them by softmax(score / T),
-    where T falls exponentially from 1 to 1/beta as progress goes from 0 to 1 (Perera et
-    al. 2024): at the end it is as sharp as the paper's. ValueError: another rule.
+    rule "soft" is the paper's maximum, "hard" a plain one; "relaxed" (Rupprecht et al.
+    2017) gives the worse of two decisions the weight RELAXED; "annealed" (Perera et al.
+    2024) weighs them by softmax(score / T), where T falls exponentially from 1 to
+    1/beta as progress goes from 0 to 1: in the end it is as sharp as the paper's.
+    ValueError: another rule.
     """
     if rule == "soft":
         return data.soft_maximum(scores, beta)
@@ -154,20 +157,27 @@ MAIN = {
     "annealed": Variant("Dual heads, annealed winner-takes-all", UNet, TWO, "annealed"),
     "dru": Variant("Recurrent, a DRU for the GRU", RecurrentUNet, {"unit": "dru"}),
     "sru": Variant("Recurrent, an SRU for the GRU", RecurrentUNet, {"unit": "sru"}),
+    "single-coin": Variant(
+        "Single decision, one truth drawn by a coin", UNet, ONE, coin=True
+    ),
+    "dual-coin": Variant("Dual heads, one truth drawn by a coin", UNet, TWO, coin=True),
+    "recurrent-coin": Variant(
+        "Recurrent, one truth drawn by a coin", RecurrentUNet, coin=True
+    ),
 }
-SHORT = {"single": "Single decision", "dual": "Dual heads", "recurrent": "Recurrent"}
-EXTRA = {}
-for name, short in SHORT.items():
-    v, coin = MAIN[name], f"{short}, one truth drawn by a coin"
-    MAIN[f"{name}-coin"] = replace(v, title=coin, coin=True)
-    if name == "single":  # of one decision there is no maximum
-        continue
-    for beta in sorted({10.0, 20.0, 50.0, 100.0} - {Settings.beta}):
-        title = f"{short}, maximum of sharpness {beta:g}"
-        EXTRA[f"{name}-beta-{beta:g}"] = replace(v, title=title, other={"beta": beta})
-    EXTRA[f"{name}-hard"] = replace(v, title=f"{short}, hard maximum", rule="hard")
-title, long = "Dual heads, 100 epochs as in the paper", {"epochs": 100}
-EXTRA["dual-long"] = replace(MAIN["dual"], title=title, other=long)
+EXTRA = {
+    f"{name}-{key}": replace(MAIN[name], title=f"{short}, {text}", **change)
+    for name, short in (("dual", "Dual heads"), ("recurrent", "Recurrent"))
+    for key, text, change in (
+        ("beta-10", "maximum of sharpness 10", {"other": {"beta": 10.0}}),
+        ("beta-20", "maximum of sharpness 20", {"other": {"beta": 20.0}}),
+        ("beta-50", "maximum of sharpness 50", {"other": {"beta": 50.0}}),
+        ("hard", "hard maximum", {"rule": "hard"}),
+    )
+}
+EXTRA["dual-long"] = replace(
+    MAIN["dual"], title="Dual heads, 100 epochs as in the paper", other={"epochs": 100}
+)
 VARIANTS = MAIN | EXTRA
 
 
@@ -178,8 +188,12 @@ VARIANTS = MAIN | EXTRA
 def run(name, seed, s, device):
     """Train a variant as the experiments do and test it: a dict of what it ends in.
 
-    name is a key of VARIANTS, s the Settings, device "cpu" or "cuda".
-    FloatingPointError: the loss is no longer finite.
+    name is a key of VARIANTS, s the Settings, device "cpu" or "cuda". The dict has
+    what data.measure gives; found: whether both groupings are (see FOUND); found_at:
+    the recorded step from which every recorded batch was exact, if found; outcome: of
+    both decisions, in either order; shown: if the second decision sees a mask, the
+    share of images of each of its outcomes when that mask is, in place of the first
+    decision, one truth or the other. FloatingPointError: the loss is not finite.
     """
     v = VARIANTS[name]
     s = replace(s, **v.other)
@@ -302,6 +316,8 @@ def sweep(jobs, s, device, workers):
     linux = sys.platform == "linux"
     context = multiprocessing.get_context("forkserver" if linux else "spawn")
     context.set_forkserver_preload(["torch._dynamo", "matplotlib.figure"])
+    if linux:  # its start unblocks SIGINT, so it comes before that is blocked
+        resource_tracker.ensure_running()
     mask = getattr(signal, "pthread_sigmask", lambda *_: None)  # Windows has none
     waiting, running = list(reversed(jobs)), {}
     while waiting or running:
@@ -340,7 +356,7 @@ def read(path, repair=False):
     """The rows of a file of JSON lines, [] if there is no file.
 
     A torn last line, left by a crash, is dropped with a word (with repair, from the
-    file too), and so is any line that is not a row.
+    file too), and so is whatever else is not a row.
     """
     if not os.path.exists(path):
         return []
@@ -351,13 +367,16 @@ def read(path, repair=False):
         print(f"{path}: dropped the last line, which was torn")
         if repair:
             os.truncate(path, len(whole))
-    for number, line in enumerate(whole.splitlines(), 1):
+    # A row can start within a line too: where a torn file had another one appended.
+    for line in filter(None, re.split(rb'\n|(?={"variant": )', whole)):
         try:
             row = json.loads(line)
-            row["variant"], row["seed"], row["settings"], row["change"]
+            label = {"variant", "seed", "device", "torch", "settings", "change"}
+            if not label <= row.keys():
+                raise ValueError
             rows.append(row)
-        except (ValueError, TypeError, KeyError):
-            print(f"{path}: dropped line {number}, which is not a run")
+        except (ValueError, AttributeError):
+            print(f"{path}: dropped {line[:30]}..., which is not a run")
     return rows
 
 
@@ -381,7 +400,7 @@ def distinct(rows):
     runs = {}
     for row in rows:
         key = row["variant"], row["seed"]
-        if "error" in runs.get(key, ["error"]):
+        if key not in runs or "error" in runs[key]:
             runs[key] = row
     return runs
 
@@ -391,9 +410,10 @@ def distinct(rows):
 
 
 def wilson(k, n, z=1.959964):
-    """Wilson's interval (low, high) for a share seen k times in n, 95% by default.
+    """The interval (low, high) of Wilson 1927 for a share seen k times in n.
 
-    Near 0 and 1 it holds what it promises too. ValueError: n below 1, k not in 0..n.
+    z is a quantile of the normal distribution, by default for 95%. Unlike the usual
+    one, it holds near 0 and 1 too. ValueError: n below 1, k not in 0..n.
     """
     if n < 1:
         raise ValueError(f"n must be at least 1, got {n}")
@@ -404,47 +424,62 @@ def wilson(k, n, z=1.959964):
 
 
 def reply(row):
-    """What the second decision is when shown, in place of the first, the truth that it
-    gives itself: "same" (so it is no answer to what it sees), "opposite" (so it is) or
-    "unclear". None for a run that did not find both, or whose second sees no mask."""
+    """What the second decision is when shown, in place of the first one's mask, the
+    truth that it gives itself: "same" (then it is no answer to that mask), "opposite"
+    (then it is), or "unclear" if neither for at least a share GIVEN of the images.
+
+    None for a run that did not find both or whose second decision sees no mask. Where
+    a state is fed back too, it still tells of the first decision.
+    """
     own = row["decisions"][-1]["outcome"] if row.get("found") else None
     if own not in (shown := row.get("shown", {})):
         return None
-    said = max(shown[own], key=shown[own].get)
-    return "same" if said == own else "opposite" if said in shown else "unclear"
+    said, share = max(shown[own].items(), key=lambda item: item[1])
+    if share < data.GIVEN or said not in shown:
+        return "unclear"
+    return "same" if said == own else "opposite"
 
 
 def summarise(runs):
     """What the runs of each variant ended in: a list of dicts, ordered as VARIANTS.
 
-    A run that died counts, as one that did not find both groupings.
+    found: how many found both groupings (see FOUND), interval: Wilson's; median_step:
+    of found_at, over those that did; outcomes: the share of the runs of each, by the
+    commonest outcome of each decision; replies: see reply. A run that died counts, as
+    one that did not find both.
     """
     rows = []
     for name, v in VARIANTS.items():
-        own = [row for (variant, _), row in sorted(runs.items()) if variant == name]
+        own = [run for (variant, _), run in sorted(runs.items()) if variant == name]
         if not own:
             continue
-        steps = [row["found_at"] for row in own if row.get("found")]
-        ends = Counter(row.get("outcome", "died") for row in own)
+        steps = [run["found_at"] for run in own if run.get("found")]
+        ends = Counter(run.get("outcome", "died") for run in own)
         order = sorted(ends, key=lambda o: (o != "left + right", o == "died", o))
-        row = {"variant": name, "title": v.title, "runs": len(own)}
-        row |= {"found": len(steps), "share_found": len(steps) / len(own)}
-        row["interval"] = wilson(len(steps), len(own))
-        row["median_step"] = statistics.median(steps) if steps else None
-        row["outcomes"] = {o: ends[o] / len(own) for o in order}
-        row["failed_seeds"] = [r["seed"] for r in own if not r.get("found")]
-        row["died"] = {r["seed"]: r["error"] for r in own if "error" in r}
-        sizes = {r["parameters"] for r in own if "error" not in r}
-        row |= {"parameters": max(sizes, default=None), "passes": v.passes}
-        row["replies"] = Counter(filter(None, map(reply, own)))
+        sizes = {run["parameters"] for run in own if "error" not in run}
+        row = {
+            "variant": name,
+            "title": v.title,
+            "runs": len(own),
+            "found": len(steps),
+            "share_found": len(steps) / len(own),
+            "interval": wilson(len(steps), len(own)),
+            "median_step": statistics.median(steps) if steps else None,
+            "outcomes": {o: ends[o] / len(own) for o in order},
+            "failed_seeds": [run["seed"] for run in own if not run.get("found")],
+            "died": {run["seed"]: run["error"] for run in own if "error" in run},
+            "parameters": max(sizes, default=None),
+            "passes": v.passes,
+            "replies": Counter(filter(None, map(reply, own))),
+        }
         rows.append(row)
     return rows
 
 
 def table(rows):
     """The rows of summarise as a table in Markdown."""
-    head = ["variant", "finds both", "95% interval", "median step", "outcomes"]
-    head += ["seeds that fail", "parameters", "passes", "second, shown its own truth"]
+    head = ["variant", "finds both", "95% interval", "at step (median)", "outcomes"]
+    head += ["seeds that fail", "parameters", "passes"]
     lines = [head, ["---"] * len(head)]
     for r in rows:
         interval = "{:.0%} to {:.0%}".format(*r["interval"])
@@ -453,9 +488,8 @@ def table(rows):
         failed = ", ".join(map(str, r["failed_seeds"])) if r["found"] else "all"
         cells = [r["title"], f"{r['found']}/{r['runs']}", interval, step]
         cells += [", ".join(outcomes), failed or "-"]
-        cells += [f"{r['parameters'] or 0:,}", str(r["passes"])]
-        replies = ", ".join(f"{k} {n}" for k, n in r["replies"].most_common())
-        lines.append([*cells, replies or "-"])
+        size = "-" if r["parameters"] is None else f"{r['parameters']:,}"
+        lines.append([*cells, size, str(r["passes"])])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
@@ -497,14 +531,19 @@ def plot(rows):
         step = "" if r["median_step"] is None else f"\nstep {r['median_step']:g}"
         text = f"{r['found']} of {r['runs']}{step}"
         right.text(1.06, y, text, va="center", fontsize=9)
-        size = f"{(r['parameters'] or 0) / 1000:.0f}k weights, {r['passes']} pass"
-        labels.append(f"{r['title']}\n{size}{'es' * (r['passes'] > 1)}")
+        size = (
+            ""
+            if r["parameters"] is None
+            else f"{r['parameters'] / 1000:.0f}k weights, "
+        )
+        passes = "1 pass" if r["passes"] == 1 else f"{r['passes']} passes"
+        labels.append(f"{r['title']}\n{size}{passes}")
     ax.set_yticks(range(len(rows)), labels, fontsize=9)
     ax.set(xlim=(0, 1), ylim=(len(rows) - 0.5, -0.5), xlabel="share of the runs")
     ax.set_title("What the decisions end in, and in how many runs", fontsize=11)
     right.set(xlim=(-0.03, 1.42), xticks=[0, 0.25, 0.5, 0.75, 1])
     right.set_xlabel("share of the runs")
-    text = "Runs that find both groupings,\n95% interval, median step"
+    text = "Runs that find both groupings,\n95% interval; from which step (median)"
     right.set_title(text, fontsize=11)
     right.grid(axis="x", color="0.85")
     right.set_axisbelow(True)
@@ -517,8 +556,8 @@ def plot(rows):
     fig.legend(handles=handles, title=text, fontsize=10, **place)
     fig.suptitle(
         "A common region may be the left shape's or the right one's, and both are valid"
-        ".\nWhich ingredient lets two decisions find one grouping each? Same images, same"
-        " settings; one seed a run"
+        ".\nWhich ingredient lets two decisions find one grouping each? One seed a"
+        " run,\nsame images and settings but for what the name says"
     )
     return fig
 
@@ -531,11 +570,9 @@ def seeds(text):
     """An argparse type: "0-19" or "3" or "0-4,7" -> a list of seeds, each once."""
     found = {}
     for part in text.split(","):
-        first, _, last = part.partition("-")
-        seed = data.whole(0, data.SEEDS - 1)
-        low, high = seed(first), seed(last or first)
-        if low > high:
-            raise argparse.ArgumentTypeError(f"must be from low to high, got {part!r}")
+        first, dash, last = part.partition("-")
+        low = data.whole(0, data.SEEDS - 1)(first)
+        high = data.whole(low, data.SEEDS - 1)(last) if dash else low
         found |= dict.fromkeys(range(low, high + 1))
     return list(found)
 
@@ -550,15 +587,15 @@ def names(text):
 
 
 def arguments():
-    """Parse the command line: (parser, args). See data.experiment_arguments."""
+    """Parse the command line: (parser, args). Bad input ends the program, status 2."""
     parser = theory.Parser(__doc__)
-    text = f"with commas between, default: 15 of {', '.join(VARIANTS)}"
+    text = f"with commas between, default: {','.join(MAIN)}"
     parser.add_argument("--variants", type=names, default=list(MAIN), help=text)
-    text = "also other sharpnesses of the maximum, and dual heads for 100 epochs"
+    text = f"also {','.join(EXTRA)}"
     parser.add_argument("--extra", action="store_true", help=text)
     text = "as in 7 or 0-9,15, default %(default)s"
     parser.add_argument("--seeds", type=seeds, default="0-19", help=text)
-    text, whole = "of a run, default %(default)s", data.whole(1, 10**6)
+    text, whole = "of a run but dual-long, default %(default)s", data.whole(1, 10**6)
     parser.add_argument("--epochs", type=whole, default=Settings.epochs, help=text)
     text = "runs at once, default: as many as there are cores; one on CUDA"
     parser.add_argument("--workers", type=data.whole(1, 1000), help=text)
@@ -570,51 +607,54 @@ def arguments():
     if args.extra:
         args.variants = list(dict.fromkeys([*args.variants, *EXTRA]))
     if args.workers is None:
-        allowed = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count()))
-        args.workers = 1 if args.device == "cuda" else len(allowed(0))
+        cores = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
+        args.workers = 1 if args.device == "cuda" else len(cores(0))
     return parser, args
 
 
 def main():
     parser, args = arguments()
     s, path = Settings(epochs=args.epochs), os.path.join(args.out, "controls.jsonl")
-    rows, jobs = read(path, repair=not args.plot_only), []
-    # Rows that are only drawn need only agree with one another.
-    settings = rows[0]["settings"] if args.plot_only and rows else settings_of(s)
 
     def check(row):
         if text := difference(row, settings):
             run = f"{row['variant']} seed {row['seed']}"
-            parser.error(f"{path}: {run} was made with other settings: {text}")
+            text = f"{run} was made with other settings, {text}"
+            parser.error(f"{path}: {text}; another --out keeps them apart")
 
+    rows = read(path, repair=not args.plot_only)
+    # Rows that are only drawn need only agree with one another.
+    settings = rows[0]["settings"] if args.plot_only and rows else settings_of(s)
     for row in rows:
         check(row)
-    runs = distinct(rows)
     if not args.plot_only:
+        runs = distinct(rows)
         every = [(name, k) for k in args.seeds for name in args.variants]
-        jobs = [job for job in every if "error" in runs.get(job, ["error"])]
+        jobs = [job for job in every if job not in runs or "error" in runs[job]]
         print(f"{len(every) - len(jobs)} of {len(every)} runs are there already")
-    start = time.perf_counter()
-    for k, row in enumerate(sweep(jobs, s, args.device, args.workers), 1):
-        check(row)  # the code may have been edited meanwhile
-        append(row, path)
-        runs[row["variant"], row["seed"]] = row
-        end = f"died, {row['error']}" if "error" in row else row["outcome"]
-        left = (time.perf_counter() - start) / k * (len(jobs) - k) / 60
-        run = f"{row['variant']} seed {row['seed']}: {end}"
-        print(f"{k}/{len(jobs)}  {run}  ({left:.0f} min left)", flush=True)
-    if not runs:
+        start = time.perf_counter()
+        for k, row in enumerate(sweep(jobs, s, args.device, args.workers), 1):
+            check(row)  # the code may have been edited meanwhile
+            append(row, path)
+            rows.append(row)
+            end = f"died, {row['error']}" if "error" in row else row["outcome"]
+            left = (time.perf_counter() - start) / k * (len(jobs) - k) / 60
+            run = f"{row['variant']} seed {row['seed']}: {end}"
+            print(f"{k}/{len(jobs)}  {run}  ({left:.0f} min left)", flush=True)
+    if not rows:
         parser.error(f"{path}: there are no runs in it")
+    runs = distinct(rows)
     summary = summarise(runs)
     numbers = {"experiment": "exp_controls", "settings": settings}
     for key in ("torch", "device"):
-        numbers[key] = sorted({row[key] for row in runs.values()})
+        numbers[key] = sorted({run[key] for run in runs.values()})
         if len(numbers[key]) > 1:
             print(f"note: these runs differ in {key}: {', '.join(numbers[key])}")
     theory.save(plot(summary), numbers | {"variants": summary}, args.out, "controls")
     print(table(summary))
     if dead := sum(len(row["died"]) for row in summary):
-        print(f"{dead} runs died; starting this again tries them again")
+        print(f"runs that died: {dead}; starting this again tries them again")
+        sys.exit(1)
 
 
 if __name__ == "__main__":

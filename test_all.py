@@ -34,7 +34,7 @@ torch.backends.cudnn.deterministic = True
 HERE = Path(__file__).resolve().parent
 
 
-def start(script, *arguments, cwd):
+def start(script, *arguments, cwd=None):
     command = [sys.executable, "-u", HERE / script, *map(str, arguments)]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, cwd=cwd, stdout=pipe, stderr=pipe, text=True)
@@ -717,13 +717,18 @@ def test_the_controls_train_as_the_experiments_do(experiment):
 def test_controls_see_what_they_are_said_to_see():
     images = torch.randn(1, 1, 32, 32, generator=torch.Generator().manual_seed(11))
     for name, v in exp_controls.MAIN.items():
-        calls = []
+        calls, passes = [], []
         net = v.net(generator=torch.Generator().manual_seed(0), **v.options)
         for unet in (m for m in net.modules() if isinstance(m, UNet)):
-            unet.head.register_forward_hook(lambda *call, to=calls: to.append(call))
+            unet.register_forward_hook(lambda *call, to=calls: to.append(call))
+            unet.head.register_forward_hook(lambda *call, to=passes: to.append(call))
         logits = net(images).unflatten(1, (-1, 2)) if v.passes == 1 else net(images)
         assert logits.shape[1] == (1 if name.startswith("single") else 2)
-        assert len(calls) == v.passes
+        assert len(passes) == v.passes
+        if name == "told-step":  # the image, and a sign of the step
+            first, second = (x[0] for _, (x,), _ in calls)
+            assert torch.equal(first[:1], images[0]) and not first[1].any()
+            assert torch.equal(second, first + torch.tensor([0, 1])[:, None, None])
         if v.net is exp_controls.TwoUNets:  # does the first decision reach the second?
             logits[:, 1].sum().backward()
             seen = net.first.head.weight.grad.abs().sum() > 0
@@ -750,12 +755,13 @@ def test_the_second_decision_sees_what_it_is_shown(name):
 
 def test_whether_the_second_decision_answers_the_first():
     row = {"found": True, "decisions": [{"outcome": "left"}, {"outcome": "right"}]}
-    for left, right, expected in (
-        ("right", "right", "same"),
-        ("right", "left", "opposite"),
-        ("right", "split", "unclear"),
+    for right, share, expected in (
+        ("right", 0.9, "same"),
+        ("right", 0.8, "unclear"),
+        ("left", 0.9, "opposite"),
+        ("split", 1.0, "unclear"),
     ):
-        shown = {"left": {left: 0.9, "both": 0.1}, "right": {right: 0.9, "both": 0.1}}
+        shown = {"left": {"right": 1.0}, "right": {right: share, "both": 1 - share}}
         assert exp_controls.reply(row | {"shown": shown}) == expected
     assert exp_controls.reply(row | {"shown": shown, "found": False}) is None
     assert exp_controls.reply(row) is None
@@ -790,7 +796,7 @@ DONE = {"outcome": "left + right", "found": True, "found_at": 64, "parameters": 
 DONE["decisions"] = [{"outcome": "left"}, {"outcome": "right"}]
 
 
-def test_a_killed_sweep_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
+def test_a_killed_sweep_goes_on_where_it_was(tmp_path):
     path, out = tmp_path / "controls.jsonl", ["--out", tmp_path]
     out += ["--epochs", 1, "--workers", 2, "--device", "cpu"]
     both = ["--variants", "single,dual-long", "--seeds", "0"]
@@ -805,32 +811,41 @@ def test_a_killed_sweep_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
     (row,) = path.read_text().splitlines()
     path.write_text(row + "\n" + row[:50])  # as if torn while a row was written
 
-    def here(jobs, *_):  # the process above has shown what a real one does
-        return (json.loads(row_of(*job, 1, **DONE)) for job in jobs)
-
-    monkeypatch.setattr(exp_controls, "sweep", here)
-    controls_here([*out, "--variants", "single", "--seeds", "0-1"], monkeypatch)
-    output = capsys.readouterr().out
+    process = start("exp_controls.py", *out, "--variants", "single", "--seeds", "0-1")
+    output, errors = process.communicate()
+    assert process.returncode == 0 and not errors
     assert "torn" in output and "1 of 2" in output and "1/1  single seed 1: " in output
-    assert "| 1/2 | 9% to 91% |" in output
+    assert "| 0/2 | 0% to 66% | - |" in output and "| all | 117,090 | 1 |" in output
     lines = path.read_text().splitlines()
     assert lines[0] == row and json.loads(lines[1])["seed"] == 1 and len(lines) == 2
     files = ["controls.json", "controls.jsonl", "controls.png"]
     assert sorted(os.listdir(tmp_path)) == files
     (single,) = json.loads((tmp_path / "controls.json").read_text())["variants"]
-    assert single["failed_seeds"] == [0] and sum(single["outcomes"].values()) == 1
+    assert single["failed_seeds"] == [0, 1] and sum(single["outcomes"].values()) == 1
 
 
 def test_rows_of_several_machines_are_put_together(tmp_path, monkeypatch, capsys):
     died = row_of("recurrent", 0, error="MemoryError: out of it")
+    found = row_of("recurrent", 0, **DONE)
     other = row_of("recurrent", 0, **DONE | {"found_at": 128})
-    rows = [died, row_of("recurrent", 0, **DONE), row_of("dual", 2, error="gone")]
-    (tmp_path / "controls.jsonl").write_text("".join(rows) + "not a row\n" + other)
+    torn = found[:70]  # at the end of a file, and another one after it
+    rows = [died, torn, found, "not a row\n", "[1]\n", other]
+    (tmp_path / "controls.jsonl").write_text("".join(rows))
     controls_here(["--plot-only", "--out", tmp_path], monkeypatch)
     output = capsys.readouterr().out
-    assert "dropped line 4" in output and "1 runs died" in output
-    assert "| 1/1 | 21% to 100% | 64 | left + right 1 | - | 9 | 2 | - |" in output
-    assert "| 0/1 | 0% to 79% | - | died 1 | all |" in output
+    assert output.count("dropped") == 3 and "dropped b'not a row'" in output
+    assert "| 1/1 | 21% to 100% | 64 | left + right 1 | - | 9 | 2 |" in output
+
+
+def test_a_run_that_died_counts_as_one_that_did_not_find_both(
+    tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "controls.jsonl").write_text(row_of("dual", 2, error="gone"))
+    with pytest.raises(SystemExit) as end:
+        controls_here(["--plot-only", "--out", tmp_path], monkeypatch)
+    output = capsys.readouterr().out
+    assert end.value.code == 1 and "runs that died: 1" in output
+    assert "| 0/1 | 0% to 79% | - | died 1 | all | - | 1 |" in output
 
 
 @pytest.mark.parametrize("plot_only", [True, False])
@@ -856,7 +871,8 @@ def test_rows_of_other_settings_are_not_mixed_in(
     "arguments, said",
     [
         (["--variants", "dual,triple"], "'triple'"),
-        (["--seeds", "5-3"], "'5-3'"),
+        (["--seeds", "5-3"], "'3'"),
+        (["--seeds", "5-"], "''"),
         (["--seeds", "1,,2"], "--seeds"),
         (["--plot-only"], "no runs"),
     ],
@@ -874,3 +890,27 @@ def test_a_run_that_dies_is_a_row_that_says_so():
     row = exp_controls.attempt("single", 0, s, "cpu")
     assert row["error"] == "FloatingPointError: the loss is nan at step 2"
     assert (row["variant"], row["seed"]) == ("single", 0)
+
+
+def die(*_):
+    os._exit(9)  # as when the system kills it for its memory
+
+
+def test_a_process_that_dies_is_a_row_that_says_so(monkeypatch):
+    monkeypatch.setattr(exp_controls, "work", die)
+    s = exp_controls.Settings()
+    (row,) = exp_controls.sweep([("single", 3)], s, "cpu", 1)
+    assert row["error"] == "the process died with status 9" and row["seed"] == 3
+
+
+@pytest.mark.parametrize("m, same", [(1.0, True), (0.5, False)])
+def test_a_coin_draws_one_truth_and_leaves_the_images(m, same):
+    s = exp_controls.Settings(epochs=1, steps_per_epoch=3, held_out=8, m=m)
+    both, one = (
+        exp_controls.run(name, 4, s, "cpu") for name in ("single", "single-coin")
+    )
+    assert (both["decisions"] == one["decisions"]) == same
+
+
+def test_every_outcome_can_be_drawn():
+    assert set(exp_controls.LOOKS) == {*data.OUTCOMES, "died"}
