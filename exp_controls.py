@@ -541,9 +541,9 @@ def plot(rows):
     ax.set_yticks(range(len(rows)), labels, fontsize=9)
     ax.set(xlim=(0, 1), ylim=(len(rows) - 0.5, -0.5), xlabel="share of the runs")
     ax.set_title("What the decisions end in, and in how many runs", fontsize=11)
-    right.set(xlim=(-0.03, 1.42), xticks=[0, 0.25, 0.5, 0.75, 1])
+    right.set(xlim=(-0.03, 1.5), xticks=[0, 0.25, 0.5, 0.75, 1])
     right.set_xlabel("share of the runs")
-    text = "Runs that find both groupings,\n95% interval; from which step (median)"
+    text = "Runs that find both groupings\n(95% interval, median step)"
     right.set_title(text, fontsize=11)
     right.grid(axis="x", color="0.85")
     right.set_axisbelow(True)
