@@ -315,10 +315,17 @@ def sweep(jobs, s, device, workers):
     # what Adam imports when first made) does, and saves each run those seconds.
     linux = sys.platform == "linux"
     context = multiprocessing.get_context("forkserver" if linux else "spawn")
-    context.set_forkserver_preload(["torch._dynamo", "matplotlib.figure"])
-    if linux:  # its start unblocks SIGINT, so it comes before that is blocked
+    if linux:
+        context.set_forkserver_preload(["torch._dynamo", "matplotlib.figure"])
+        # Its start unblocks SIGINT, so it comes before that is blocked.
         resource_tracker.ensure_running()
-    mask = getattr(signal, "pthread_sigmask", lambda *_: None)  # Windows has none
+
+    def block(on):
+        """Make Ctrl-C wait, or no longer; Windows cannot."""
+        if hasattr(signal, "pthread_sigmask"):
+            how = signal.SIG_BLOCK if on else signal.SIG_UNBLOCK
+            signal.pthread_sigmask(how, [signal.SIGINT])
+
     waiting, running = list(reversed(jobs)), {}
     while waiting or running:
         while waiting and len(running) < workers:
@@ -327,9 +334,9 @@ def sweep(jobs, s, device, workers):
             process = context.Process(target=work, args=work_on, daemon=True)
             # Ctrl-C reaches the whole group of processes: it is for this one alone,
             # and waits while a process is made, which inherits that it is not to hear.
-            mask(signal.SIG_BLOCK, [signal.SIGINT])
+            block(True)
             process.start()
-            mask(signal.SIG_UNBLOCK, [signal.SIGINT])
+            block(False)
             send.close()  # so that the child's death ends the pipe
             running[receive] = job, process
         for receive in wait(list(running)):
@@ -356,7 +363,8 @@ def read(path, repair=False):
     """The rows of a file of JSON lines, [] if there is no file.
 
     A torn last line, left by a crash, is dropped with a word (with repair, from the
-    file too), and so is whatever else is not a row.
+    file too: only one sweep at a time may write to it), and so is whatever else is not
+    a row.
     """
     if not os.path.exists(path):
         return []
@@ -371,11 +379,12 @@ def read(path, repair=False):
     for line in filter(None, re.split(rb'\n|(?={"variant": )', whole)):
         try:
             row = json.loads(line)
-            label = {"variant", "seed", "device", "torch", "settings", "change"}
-            if not label <= row.keys():
+            keys = {"variant", "seed", "device", "torch", "settings", "change"}
+            keys.add("error" if "error" in row else "parameters")
+            if not (keys <= row.keys() and {**row["settings"], **row["change"]}):
                 raise ValueError
             rows.append(row)
-        except (ValueError, AttributeError):
+        except (ValueError, TypeError, AttributeError):
             print(f"{path}: dropped {line[:30]}..., which is not a run")
     return rows
 
@@ -466,6 +475,7 @@ def summarise(runs):
             "interval": wilson(len(steps), len(own)),
             "median_step": statistics.median(steps) if steps else None,
             "outcomes": {o: ends[o] / len(own) for o in order},
+            "found_seeds": [run["seed"] for run in own if run.get("found")],
             "failed_seeds": [run["seed"] for run in own if not run.get("found")],
             "died": {run["seed"]: run["error"] for run in own if "error" in run},
             "parameters": max(sizes, default=None),
@@ -485,7 +495,11 @@ def table(rows):
         interval = "{:.0%} to {:.0%}".format(*r["interval"])
         step = "-" if r["median_step"] is None else f"{r['median_step']:g}"
         outcomes = (f"{o} {round(p * r['runs'])}" for o, p in r["outcomes"].items())
-        failed = ", ".join(map(str, r["failed_seeds"])) if r["found"] else "all"
+        found, failed = (
+            ", ".join(map(str, r[key])) for key in ("found_seeds", "failed_seeds")
+        )
+        if len(r["failed_seeds"]) > r["found"]:  # the shorter of the two lists
+            failed = f"all but {found}" if found else "all"
         cells = [r["title"], f"{r['found']}/{r['runs']}", interval, step]
         cells += [", ".join(outcomes), failed or "-"]
         size = "-" if r["parameters"] is None else f"{r['parameters']:,}"
@@ -531,11 +545,7 @@ def plot(rows):
         step = "" if r["median_step"] is None else f"\nstep {r['median_step']:g}"
         text = f"{r['found']} of {r['runs']}{step}"
         right.text(1.06, y, text, va="center", fontsize=9)
-        size = (
-            ""
-            if r["parameters"] is None
-            else f"{r['parameters'] / 1000:.0f}k weights, "
-        )
+        size = "" if r["parameters"] is None else f"{r['parameters']:,} weights, "
         passes = "1 pass" if r["passes"] == 1 else f"{r['passes']} passes"
         labels.append(f"{r['title']}\n{size}{passes}")
     ax.set_yticks(range(len(rows)), labels, fontsize=9)

@@ -34,10 +34,18 @@ torch.backends.cudnn.deterministic = True
 HERE = Path(__file__).resolve().parent
 
 
-def start(script, *arguments, cwd=None):
+def start(script, *arguments, **options):
     command = [sys.executable, "-u", HERE / script, *map(str, arguments)]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=cwd, stdout=pipe, stderr=pipe, text=True)
+    options |= {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, **options)
+
+
+def start_interruptible(*arguments, **options):
+    # A test run in the background may ignore SIGINT, and a child would inherit that.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    process = start(*arguments, **options)
+    signal.signal(signal.SIGINT, before)
+    return process
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -644,10 +652,8 @@ def test_an_interrupted_run_leaves_the_earlier_files_whole(tmp_path):
     earlier = {name: tmp_path / name for name in ("exp_single.png", "exp_single.json")}
     for path in earlier.values():
         path.write_text("earlier")
-    # A test run in the background may ignore SIGINT, and a child would inherit that.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    process = start("exp_single.py", "--out", tmp_path, "--epochs", 1000, cwd=tmp_path)
-    signal.signal(signal.SIGINT, before)
+    arguments = ["--out", tmp_path, "--epochs", 1000]
+    process = start_interruptible("exp_single.py", *arguments, cwd=tmp_path)
     try:
         assert process.stdout.readline().startswith("epoch")
         process.send_signal(signal.SIGINT)
@@ -807,13 +813,16 @@ def test_a_killed_sweep_goes_on_where_it_was(tmp_path):
     finally:
         process.kill()
         # Both ends of the pipe are closed only when the children have ended as well.
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
     (row,) = path.read_text().splitlines()
     path.write_text(row + "\n" + row[:50])  # as if torn while a row was written
 
     process = start("exp_controls.py", *out, "--variants", "single", "--seeds", "0-1")
-    output, errors = process.communicate()
-    assert process.returncode == 0 and not errors
+    try:
+        output, errors = process.communicate(timeout=100)
+    finally:
+        process.kill()
+    assert process.returncode == 0, errors
     assert "torn" in output and "1 of 2" in output and "1/1  single seed 1: " in output
     assert "| 0/2 | 0% to 66% | - |" in output and "| all | 117,090 | 1 |" in output
     lines = path.read_text().splitlines()
@@ -824,16 +833,33 @@ def test_a_killed_sweep_goes_on_where_it_was(tmp_path):
     assert single["failed_seeds"] == [0, 1] and sum(single["outcomes"].values()) == 1
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to send")
+def test_an_interrupted_sweep_ends_with_one_line_and_leaves_no_process(tmp_path):
+    arguments = ["--out", tmp_path, "--variants", "dual-long", "--device", "cpu"]
+    process = start_interruptible(
+        "exp_controls.py", *arguments, cwd=tmp_path, start_new_session=True
+    )
+    try:
+        assert "0 of 20" in process.stdout.readline()
+        os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does, to the whole group
+        _, errors = process.communicate(timeout=60)  # until the children end as well
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert errors.count("\n") == 1 and "interrupted" in errors
+
+
 def test_rows_of_several_machines_are_put_together(tmp_path, monkeypatch, capsys):
     died = row_of("recurrent", 0, error="MemoryError: out of it")
     found = row_of("recurrent", 0, **DONE)
     other = row_of("recurrent", 0, **DONE | {"found_at": 128})
     torn = found[:70]  # at the end of a file, and another one after it
-    rows = [died, torn, found, "not a row\n", "[1]\n", other]
+    odd = json.dumps(json.loads(found) | {"settings": 3}) + "\n"
+    rows = [died, torn, found, "not a row\n", "[1]\n", odd, other]
     (tmp_path / "controls.jsonl").write_text("".join(rows))
     controls_here(["--plot-only", "--out", tmp_path], monkeypatch)
     output = capsys.readouterr().out
-    assert output.count("dropped") == 3 and "dropped b'not a row'" in output
+    assert output.count("dropped") == 4 and "dropped b'not a row'" in output
     assert "| 1/1 | 21% to 100% | 64 | left + right 1 | - | 9 | 2 |" in output
 
 
@@ -896,11 +922,33 @@ def die(*_):
     os._exit(9)  # as when the system kills it for its memory
 
 
-def test_a_process_that_dies_is_a_row_that_says_so(monkeypatch):
+@pytest.mark.parametrize("windows", [False, True])
+def test_a_process_that_dies_is_a_row_that_says_so(windows, monkeypatch):
     monkeypatch.setattr(exp_controls, "work", die)
-    s = exp_controls.Settings()
-    (row,) = exp_controls.sweep([("single", 3)], s, "cpu", 1)
-    assert row["error"] == "the process died with status 9" and row["seed"] == 3
+    if windows:  # which has neither a server of processes nor signal masks
+        monkeypatch.setattr(sys, "platform", "win32")
+        for name in ("pthread_sigmask", "SIG_BLOCK", "SIG_UNBLOCK"):
+            monkeypatch.delattr(signal, name, raising=False)
+    jobs = [("single", 3), ("single", 4)]
+    rows = list(exp_controls.sweep(jobs, exp_controls.Settings(), "cpu", 1))
+    assert [row["seed"] for row in rows] == [3, 4]  # the death of one is not the end
+    assert {row["error"] for row in rows} == {"the process died with status 9"}
+
+
+def test_what_died_is_run_again_and_what_ended_is_not(tmp_path, monkeypatch):
+    ended, died = row_of("dual", 0, **DONE), row_of("dual", 1, error="gone")
+    (tmp_path / "controls.jsonl").write_text(ended + died)
+    asked = []
+
+    def none(jobs, *_):
+        return asked.extend(jobs) or []
+
+    monkeypatch.setattr(exp_controls, "sweep", none)
+    with pytest.raises(SystemExit):  # since a run is still dead
+        controls_here(
+            ["--variants", "dual", "--seeds", "0-2", "--out", tmp_path], monkeypatch
+        )
+    assert asked == [("dual", 1), ("dual", 2)]
 
 
 @pytest.mark.parametrize("m, same", [(1.0, True), (0.5, False)])
