@@ -528,6 +528,9 @@ def plot(rows):
     middle = {"ha": "center", "va": "center", "fontsize": 9, "bbox": box}
     labels = []
     for y, r in enumerate(rows):
+        if y and r["variant"] in EXTRA and rows[y - 1]["variant"] in MAIN:
+            ax.axhline(y - 0.5, color="black", lw=1)
+            right.axhline(y - 0.5, color="black", lw=1)
         start = 0.0
         for outcome, width in r["outcomes"].items():
             ends = outcome.split(" + ")
@@ -566,8 +569,8 @@ def plot(rows):
     fig.legend(handles=handles, title=text, fontsize=10, **place)
     fig.suptitle(
         "A common region may be the left shape's or the right one's, and both are valid"
-        ".\nWhich ingredient lets two decisions find one grouping each? One seed a"
-        " run,\nsame images and settings but for what the name says"
+        ".\nWhich ingredient lets two decisions find one grouping each?\nEach run has its"
+        f" own seed; the maximum has sharpness {Settings.beta:g} where nothing else is said"
     )
     return fig
 
@@ -578,18 +581,20 @@ def plot(rows):
 
 def seeds(text):
     """An argparse type: "0-19" or "3" or "0-4,7" -> a list of seeds, each once."""
-    found = {}
+    found = []
     for part in text.split(","):
-        first, dash, last = part.partition("-")
-        low = data.whole(0, data.SEEDS - 1)(first)
-        high = data.whole(low, data.SEEDS - 1)(last) if dash else low
-        found |= dict.fromkeys(range(low, high + 1))
-    return list(found)
+        ends = re.fullmatch(r"([0-9]{1,9})(?:-([0-9]{1,9}))?", part)
+        low, high = (int(ends[1]), int(ends[2] or ends[1])) if ends else (1, 0)
+        if not low <= high < data.SEEDS:
+            known = f"as in 7 or 0-9,15, below {data.SEEDS}"
+            raise argparse.ArgumentTypeError(f"must be {known}, got {part!r}")
+        found += range(low, high + 1)
+    return list(dict.fromkeys(found))
 
 
 def names(text):
     """An argparse type: names of variants with commas between -> a list, each once."""
-    for name in (found := list(dict.fromkeys(text.split(",")))):
+    for name in (found := list(dict.fromkeys(text.replace(" ", "").split(",")))):
         if name not in VARIANTS:
             known = ", ".join(VARIANTS)
             raise argparse.ArgumentTypeError(f"must be among {known}, got {name!r}")
@@ -641,7 +646,8 @@ def main():
         runs = distinct(rows)
         every = [(name, k) for k in args.seeds for name in args.variants]
         jobs = [job for job in every if job not in runs or "error" in runs[job]]
-        print(f"{len(every) - len(jobs)} of {len(every)} runs are there already")
+        there = f"{len(every) - len(jobs)} of {len(every)} runs are there already"
+        print(f"{there}; {path} keeps each as it ends", flush=True)
         start = time.perf_counter()
         for k, row in enumerate(sweep(jobs, s, args.device, args.workers), 1):
             check(row)  # the code may have been edited meanwhile
