@@ -140,7 +140,7 @@ class Variant:
 ONE, TWO = {"out_channels": 2}, {"out_channels": 4}
 MAIN = {
     "single": Variant("Single decision: one U-Net", UNet, ONE),
-    "dual": Variant("Dual heads: one U-Net, both decisions at once", UNet, TWO),
+    "dual": Variant("Dual heads: both decisions at once", UNet, TWO),
     "recurrent": Variant("Recurrent: mask and state fed back", RecurrentUNet),
     "mask-only": Variant(
         "Recurrent: mask fed back, no state", RecurrentUNet, {"feed_state": False}
