@@ -487,11 +487,12 @@ def draw_landscape(ax, P, b, m=0.5):
     )
     box = {"boxstyle": "round", "fc": "white", "ec": "none", "alpha": 0.85}
     for name, (i, j) in CORNERS.items():
+        up = {"both": -75}.get(name, -28 if j else 28)  # clear of exp_single's path
         ax.plot(i, j, "o", color="white", mec="black", ms=9, clip_on=False, zorder=5)
         ax.annotate(
             f"{name}\n{F(i, j, P, P, b, m):.3f}",
             (i, j),
-            xytext=(-10 if i else 10, -28 if j else 28),
+            xytext=(-10 if i else 10, up),
             textcoords="offset points",
             ha="right" if i else "left",
             va="center",
