@@ -1,8 +1,9 @@
 """Two decisions in sequence: the paper's Fig. 4 with recurrence.
 
 A recurrent U-Net gives two decisions, one a step, and the second step sees the first
-one's mask. Loss and images are those of exp_dual.py; in a tenth of the epochs the two
-decisions are the two groupings. Running this script prints, at the end:
+one's mask (whether that is what does it, exp_controls.py asks). Loss and images are
+those of exp_dual.py; in a tenth of the epochs the two decisions are the two groupings.
+Running this script prints, at the end:
 
                                   by the paper                  here
     outcome of the decision(s)    one left, one right           left (100.0%); right (100.0%)
