@@ -584,10 +584,12 @@ def test_cuda_trains_as_the_cpu_does(experiment):
 # The scripts and the README
 
 
-def test_the_snippet_in_the_readme_runs():
+def test_the_snippets_in_the_readme_run():
     readme = (HERE / "README.md").read_text()
-    (snippet,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
-    subprocess.run([sys.executable, "-c", snippet], cwd=HERE, check=True)
+    snippets = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    assert len(snippets) == 2
+    code = "\n".join(snippets).replace("range(20)", "range(1)")  # for a second, not 20
+    subprocess.run([sys.executable, "-c", code], cwd=HERE, check=True)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
