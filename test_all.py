@@ -11,6 +11,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from itertools import product
@@ -864,6 +865,7 @@ def test_an_interrupted_sweep_ends_with_one_line_and_leaves_no_process(tmp_path)
     )
     try:
         assert "0 of 20" in process.stdout.readline()
+        time.sleep(1)  # while the server of processes loads, which must not hear it
         os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does, to the whole group
         _, errors = process.communicate(timeout=60)  # until the children end as well
     finally:
