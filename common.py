@@ -12,11 +12,6 @@ import sys
 import tempfile
 from dataclasses import fields, is_dataclass, replace
 
-# Seeds are below this, so that the weights, the training images and the test images of
-# all runs come from streams of their own: seed, seed + SEEDS, seed + 2 SEEDS.
-SEEDS = 10**6
-
-
 # --------------------------------------------------------------------------------------
 # Settings
 
@@ -157,7 +152,7 @@ def experiment(doc, default, train, argv=None):
     parser = Parser(doc)
     parser.add_training()
     text = "Seed of the weights and of the images."
-    parser.add_argument("--seed", type=whole(0, SEEDS - 1), default=0, help=text)
+    parser.add_argument("--seed", type=whole(0, 10**6 - 1), default=0, help=text)
     text = "Save the training as a film too, a GIF."
     parser.add_argument("--film", action="store_true", help=text)
     args = parser.parse_args(argv)

@@ -6,24 +6,18 @@ belong to either.
 Grouped one way the left dumbbell owns the square (P1+b, P2), grouped the other way the
 right one does (P1, b+P2). The left grouping is true with probability m, the right one
 with n = 1 - m, and nothing in the image tells which. Here are the images, both
-groupings of each, the score of a segmentation (Eq. 1 made differentiable), what outcome
-it is (left, right, both, neither, split, unlearned) and how it is painted (red, yellow,
-orange).
+groupings of each, the score of a segmentation (Eq. 1 made differentiable) and what
+outcome a segmentation is: left, right, both, neither, split or unlearned.
 
 Running this script saves data.png, the grouping problem of Fig. 1a and a few images
 with their two groupings, and data.json.
 """
 
-import argparse
 import math
 from dataclasses import asdict, dataclass, fields
 from numbers import Integral
 
 import torch
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch, Rectangle
-
-import theory
 
 OUTCOMES = ("left", "right", "both", "neither", "split", "unlearned")
 # An instance is given the common region if its mask covers at least this share of it,
@@ -135,6 +129,13 @@ def sample(n, generator, shape=Shape(), noise=0.1):
     return images.add_(labels > 0), parts
 
 
+def held_out(s, seed, device):
+    """The images that a run is tested on, from a stream of their own, as sample returns
+    them. s has held_out (how many), shape and noise: the Settings of any experiment."""
+    generator = torch.Generator(device).manual_seed(seed + 2 * SEEDS)
+    return sample(s.held_out, generator, s.shape, s.noise)
+
+
 def groupings(parts):
     """The two valid groupings of each image: (n, 2 groupings, 2 instances, H, W).
 
@@ -151,12 +152,16 @@ def iou(masks, truths):
 
     masks (n, D, 2, H, W) are the probabilities of D decisions, truths (n, G, 2, H, W).
     With masks of 0 and 1 it is the usual IoU, otherwise the soft one: products in place
-    of the intersection.
+    of the intersection. It is at least of single precision, under autocast too, and 0
+    where mask and truth are empty.
     """
-    p, t = masks.flatten(-2), truths.flatten(-2)  # (n, D, 2, HW), (n, G, 2, HW)
-    intersection = torch.einsum("ndik,ngik->ndgi", p, t)
-    union = p.sum(-1)[:, :, None] + t.sum(-1)[:, None] - intersection
-    return intersection / union
+    dtype = torch.promote_types(masks.dtype, torch.float32)
+    p, t = masks.flatten(-2).to(dtype), truths.flatten(-2).to(dtype)
+    with torch.autocast(masks.device.type, enabled=False):
+        # (n, D, 2, HW), (n, G, 2, HW) -> (n, D, G, 2)
+        intersection = torch.einsum("ndik,ngik->ndgi", p, t)
+        union = p.sum(-1)[:, :, None] + t.sum(-1)[:, None] - intersection
+        return intersection / union.clamp(min=torch.finfo(dtype).tiny)
 
 
 def score(masks, truths):
@@ -177,6 +182,7 @@ def soft_maximum(scores, beta, dim=1):
     """
     if not 0 < beta < math.inf:
         raise ValueError(f"beta must be positive and finite, got {beta}")
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
     return (torch.logsumexp(beta * scores, dim) - math.log(scores.shape[dim])) / beta
 
 
@@ -221,8 +227,11 @@ def measure(masks, parts, m=0.5):
     of every outcome, the mean shares of the common region given to the left and to the
     right instance, and the mean score against the left and the right grouping. Scores
     are those of the masks cut off at 1/2; shares are means of the probabilities, so
-    that an undecided network is not taken for a decided one.
+    that an undecided network is not taken for a decided one. ValueError: m not in
+    [0, 1].
     """
+    if not 0 <= m <= 1:
+        raise ValueError(f"m must be in [0, 1], got {m}")
     ious = iou((masks > 0.5).float(), groupings(parts))  # (n, D, G, 2)
     scores = ious.sum(-1)  # (n, D, G)
     found = outcomes(masks, parts)  # (n, D)
@@ -258,223 +267,27 @@ def broken_at(history, ceiling):
     return step
 
 
-# --------------------------------------------------------------------------------------
-# Pictures
+def main(argv=None):
+    """Draw the world; returns the numbers of data.json and the Figure."""
+    # Whoever copies this file to have the images needs none of these.
+    import common
+    import pictures
+    import theory
 
-RED, YELLOW, ORANGE = (0.88, 0.20, 0.20), (1.00, 0.90, 0.20), (1.00, 0.52, 0.05)
-
-
-def paint(images, masks):
-    """Paint masks on images: left instance red, right one yellow, both orange, and a
-    share in between as a mixture; what no instance claims stays grey.
-
-    images (n, 1, H, W), masks (n, 2, H, W) of one decision -> RGB (n, H, W, 3) in
-    [0, 1], ready for imshow.
-    """
-    a, c = masks[:, 0, ..., None], masks[:, 1, ..., None]  # (n, H, W, 1)
-    red, yellow, orange = torch.tensor((RED, YELLOW, ORANGE), device=masks.device)
-    grey = 0.15 + 0.8 * images[:, 0, ..., None].clamp(0, 1)  # (n, H, W, 1)
-    colour = a * (1 - c) * red + (1 - a) * c * yellow + a * c * orange  # (n, H, W, 3)
-    return (1 - a) * (1 - c) * grey + colour
-
-
-def show(ax, rgb, part, title=""):
-    """Draw an RGB image (H, W, 3) into a matplotlib Axes and outline part (H, W)."""
-    ax.imshow(rgb.detach().cpu().clamp(0, 1), interpolation="nearest")
-    y, x = part.cpu().nonzero().unbind(1)
-    corner, side = (x.min() - 0.5, y.min() - 0.5), x.max() - x.min() + 1
-    ax.add_patch(Rectangle(corner, side, side, fill=False, linestyle="--"))
-    ax.set_title(title, fontsize=9)
-    ax.set(xticks=[], yticks=[])
-
-
-def gallery(fig, images, parts, masks=None, rows=3):
-    """Fill a matplotlib SubFigure: a row an image, with the input, both truths and each
-    decision of masks (n, D, 2, H, W), if given, under its outcome for that image."""
-    truths = groupings(parts)
-    columns = [("input", torch.zeros_like(truths[:, 0]))]
-    columns += [("truth: left owns it", truths[:, 0])]
-    columns += [("truth: right owns it", truths[:, 1])]
-    if masks is not None:
-        found = outcomes(masks[:rows], parts[:rows])  # (rows, D)
-        columns += [(f"decision {d + 1}", masks[:, d]) for d in range(found.shape[1])]
-    axes = fig.subplots(rows, len(columns), squeeze=False)
-    for j, (title, painted) in enumerate(columns):
-        for i, rgb in enumerate(paint(images[:rows], painted[:rows])):
-            show(axes[i, j], rgb, parts[i, 1], title if i == 0 else "")
-            if j >= 3:
-                axes[i, j].set_xlabel(OUTCOMES[found[i, j - 3]], fontsize=9)
-    colours = {"left instance": RED, "right instance": YELLOW, "both": ORANGE}
-    handles = [Patch(fc=c, ec="black", label=label) for label, c in colours.items()]
-    handles.append(Patch(fill=False, linestyle="--", label="common region"))
-    place = {"loc": "outside lower center", "ncols": 4, "frameon": False}
-    fig.legend(handles=handles, fontsize=9, **place)
-
-
-def plot_scores(ax, history, ceiling):
-    """Draw into a matplotlib Axes, over training, the score of each of two decisions
-    against each grouping, of the better one, and the ceiling of a single decision."""
-    steps = [row["step"] for row in history]
-    for d, (color, style) in enumerate((("tab:blue", "-"), ("tab:green", "--"))):
-        for grouping, marker in (("left", "<"), ("right", ">")):
-            y = [row["decisions"][d][f"score_{grouping}_grouping"] for row in history]
-            look = {"color": color, "linestyle": style, "marker": marker, "ms": 5}
-            label = f"decision {d + 1} if the truth is {grouping}"
-            ax.plot(steps, y, **look, linewidth=1.2, markevery=0.1, label=label)
-    y = [row["score"] for row in history]
-    ax.plot(steps, y, color="black", linewidth=2.5, label="better decision, mean")
-    label = f"ceiling of one decision, {ceiling:.3f}"
-    ax.axhline(ceiling, color="tab:red", linestyle="-.", label=label)
-    if (step := broken_at(history, ceiling)) is not None:
-        ax.axvline(step, color="0.4", ls=":", label=f"ceiling broken, step {step}")
-    ax.set(xlabel="training step", ylabel="score (IoU left + IoU right)")
-    ax.set_ylim(0, 2.05)
-    place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.12), "ncols": 2}
-    ax.legend(fontsize=8, frameon=False, **place)
-
-
-def plot_path(ax, history):
-    """Draw into the Axes of theory.draw_landscape the shares (a, c) that decision 1
-    gives over training, each in the colour it paints the common region."""
-    first = [row["decisions"][0] for row in history]
-    shares = torch.tensor([(d["common_left"], d["common_right"]) for d in first])
-    a, c = shares.T  # (rows,)
-    colours = paint(torch.ones(len(a), 1, 1, 1), shares[:, :, None, None])[:, 0, 0]
-    ax.plot(a, c, color="black", linewidth=1.2, zorder=6)
-    label = "the network during training, in the colour it paints the common region"
-    look = {"s": 70, "edgecolors": "black", "linewidths": 0.8, "zorder": 7}
-    ax.scatter(a, c, c=colours, label=label, **look)
-    box = {"boxstyle": "round", "fc": "white", "ec": "none", "alpha": 0.85}
-    text = {"textcoords": "offset points", "fontsize": 9, "bbox": box, "zorder": 8}
-    ax.annotate("untrained", (a[0], c[0]), xytext=(12, -16), **text)
-    place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.1)}
-    ax.legend(facecolor="0.6", fontsize=9, **place)  # grey, since a* is drawn in white
-
-
-def plot():
-    """The grouping problem of Fig. 1a, and images with both their groupings.
-
-    Returns the Figure and a dict of its numbers.
-    """
+    parser = common.Parser(__doc__)
+    args = parser.parse_args(argv)
+    parser.writable(args.out)
     shape, x = Shape(), 0.25
-    fig = Figure(figsize=(12, 4.6), layout="constrained")
-    left, right = fig.subfigures(1, 2, width_ratios=(1.1, 1))
-
-    # One pair without noise, the common region split at x between the two instances.
-    tight = Shape(size=shape.width)
-    images, parts = sample(1, torch.Generator().manual_seed(0), tight, noise=0)
-    own_left, common, own_right = parts[0]  # each (H, W)
-    to_left = common * (common.cumsum(1) <= x * shape.square)
-    masks = torch.stack((own_left + to_left, common - to_left + own_right))[None]
-    ax = left.subplots()
-    show(ax, paint(images, masks)[0], common)
-    for part, text, shift in zip(parts[0], ("$P_1$", "$b$", "$P_2$"), (0, 1, 0)):
-        v, u = part.nonzero().float().mean(0).tolist()
-        ax.text(u + shift, v, text, ha="center", va="center", fontsize=24)
-    v, u = (corner - 0.5 for corner in common.nonzero().amin(0).tolist())
-    cut, end = u + x * shape.square, u + shape.square
-    for low, high, text in ((u, cut, "$x$"), (cut, end, "$1-x$")):
-        arrow = {"arrowstyle": "<->", "color": "white", "shrinkA": 0, "shrinkB": 0}
-        ax.annotate("", (low, v - 1.6), (high, v - 1.6), arrowprops=arrow)
-        ax.text(
-            (low + high) / 2, v - 2.7, text, color="white", ha="center", fontsize=13
-        )
-    ax.set_ylim(v + shape.square + 5, v - 5)
-    ax.set_facecolor("0.15")  # as paint draws the background
-    ax.set_title("The grouping problem (Fig. 1a): who owns the common region b?")
-    ax.set_xlabel("a share x of b goes to the left instance, 1 - x to the right one")
-
-    gallery(right, *sample(3, torch.Generator().manual_seed(0), shape))
-    right.suptitle("Three images and the two valid groupings of each", fontsize=10)
-    P, b = shape.P, shape.b
-    numbers = {"shape": asdict(shape), "P1": P, "P2": P, "b": b, "x": x}
-    numbers |= {"score_of_split": theory.I_equal(x, P, b)}
-    return fig, numbers | {"ceiling": theory.I_max(P, b)}
-
-
-# --------------------------------------------------------------------------------------
-# Console
-
-
-def whole(low, high):
-    """An argparse type: a whole number from low to high."""
-
-    def parse(text):
-        plain = text.isascii() and text.isdigit() and len(text) < 20
-        if not (plain and low <= int(text) <= high):
-            allowed = f"a whole number from {low} to {high}"
-            raise argparse.ArgumentTypeError(f"must be {allowed}, got {text!r}")
-        return int(text)
-
-    return parse
-
-
-def device(text):
-    """An argparse type: auto, cpu or cuda -> "cpu" or "cuda", whichever is there."""
-    if text not in ("auto", "cpu", "cuda"):
-        raise argparse.ArgumentTypeError(f"must be auto, cpu or cuda, got {text!r}")
-    if text == "cuda" and not torch.cuda.is_available():
-        raise argparse.ArgumentTypeError("there is no CUDA device for 'cuda'")
-    return text.replace("auto", "cuda" if torch.cuda.is_available() else "cpu")
-
-
-def prepare():
-    """Set PyTorch up for training in this process."""
-    torch.backends.cudnn.deterministic = True  # the same seed gives the same numbers
-    # These images are so small that a second thread gains a fifth at best, and where
-    # another program keeps the core busy the wait for it costs twenty times as much.
-    torch.set_num_threads(1)
-
-
-def experiment_arguments(doc, epochs):
-    """Parse the command line of an experiment: --epochs --seed --device --out.
-
-    Bad input ends the program with one line and status 2. device is "cpu" or "cuda".
-    """
-    parser = theory.Parser(doc)
-    text = "length of the training, default %(default)s"
-    parser.add_argument("--epochs", type=whole(1, 10**6), default=epochs, help=text)
-    text = "of the weights and of the images, default %(default)s"
-    parser.add_argument("--seed", type=whole(0, SEEDS - 1), default=0, help=text)
-    text = "auto, cpu or cuda, default auto: CUDA where there is one"
-    parser.add_argument("--device", type=device, default="auto", help=text)
-    args = parser.parse_args()
-    prepare()
-    return args
-
-
-def describe(row):
-    """A row of a history as a line for the console."""
-    decisions = "  |  ".join(
-        f"left {d['common_left']:.2f}, right {d['common_right']:.2f}: {d['outcome']:<9}"
-        for d in row["decisions"]
-    )
-    return (
-        f"epoch {row['epoch']:3.0f}   loss {row['loss']:6.3f}   "
-        f"common region to {decisions}   {row['seconds']:5.1f} s"
-    )
-
-
-def print_table(measured, outcomes, score, found):
-    """Print what the held-out images gave beside what the paper leads one to expect."""
-    here = [
-        f"{d['outcome']} ({d['outcome_share'][d['outcome']]:.1%})"
-        for d in measured["decisions"]
-    ]
-    for row in (
-        ("", "by the paper", "here"),
-        ("outcome of the decision(s)", outcomes, "; ".join(here)),
-        ("score of the better decision", score, f"{measured['score']:.3f}"),
-        ("groupings found", found, f"{measured['oracle_exact']:.1%}"),
-    ):
-        print("{:<30}{:<30}{}".format(*row))
-
-
-def main():
-    args = theory.Parser(__doc__).parse_args()
-    fig, numbers = plot()
-    theory.save(fig, numbers, args.out, "data")
+    numbers = {"shape": asdict(shape), "P1": shape.P, "P2": shape.P, "b": shape.b}
+    numbers |= {"x": x, "score_of_split": theory.I_equal(x, shape.P, shape.b)}
+    numbers |= {"ceiling": theory.I_max(shape.P, shape.b)}
+    common.save(f"{args.out}/data.json", numbers)
+    fig = pictures.draw_world(shape, x)
+    common.save(f"{args.out}/data.png", fig)
+    return numbers, fig
 
 
 if __name__ == "__main__":
-    theory.script(main)
+    import common
+
+    common.script(main)

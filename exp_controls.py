@@ -4,8 +4,8 @@ other remedies for the decision that never learns, each over many seeds.
 The paper shows one run of each setting and credits recurrence: the second decision sees
 the first. Here every variant is trained on the same images with the same settings,
 those of exp_recurrent.py but for what its name says, and what its decisions end in is
-counted. Running this prints a line a run and at the end a table, and saves
-controls.png, controls.json and controls.jsonl, which has a row a run.
+counted. Running this draws the recorded runs (figures/controls.jsonl) and prints tables
+of them; --out FOLDER runs everything anew, with a row a run in FOLDER/controls.jsonl.
 
 It can be stopped at any moment: started again it does only the runs that are missing or
 have died. Parts run elsewhere (--variants, --seeds, each with an --out of its own) are
@@ -14,37 +14,34 @@ there.
 """
 
 import argparse
-import functools
-import hashlib
 import inspect
 import json
 import math
-import multiprocessing
 import os
 import re
-import signal
 import statistics
 import sys
-import threading
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
-from multiprocessing import resource_tracker
-from multiprocessing.connection import wait
+from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from torch import nn
 
+import common
 import data
-import recurrent_unet
-import theory
-import unet
+import sweep
 from exp_recurrent import Settings
+from pictures import LOOKS
 from recurrent_unet import RecurrentUNet
 from unet import UNet
 
+# To be raised when the training or the measuring changes, so that rows made before are
+# not put together with rows made after. (That a network changed, its row says itself.)
+VERSION = 1
 # A run finds both groupings if it does so for this share of (image, grouping) pairs.
 FOUND = 0.99
 # Weight of the worse decision in relaxed winner-takes-all (Rupprecht et al. 2017).
@@ -52,24 +49,26 @@ RELAXED = 0.05
 
 
 # --------------------------------------------------------------------------------------
-# The variants: a network, a rule by which two decisions share a truth, and the truths
+# The variants: a network, a rule by which the decisions share a truth, and the truths
 
 
-class ToldStep(nn.Module):
-    """Maps images (n, 1, H, W) to the logits of two steps, (n, 2 steps, 2, H, W).
+class ToldPass(nn.Module):
+    """Maps images (n, 1, H, W) to the logits of all passes, (n, steps, 2, H, W).
 
-    The U-Net runs twice with the same weights and is told only which step it is, by a
-    constant channel, 0 then 1: nothing of the first decision. The arguments, and what
-    raises ValueError, are those of UNet.
+    The U-Net runs several times with the same weights and is told only which pass it
+    is, by a constant channel, 0, 1 and so on: nothing of the decisions before. The
+    other arguments, and what raises ValueError, are those of UNet.
     """
 
-    def __init__(self, width=16, depth=2, generator=None):
+    def __init__(self, width=16, depth=2, steps=2, generator=None):
         super().__init__()
+        self.steps = steps
         self.unet = UNet(2, 2, width, depth, generator)
 
     def forward(self, images):
-        told = (torch.cat((images, torch.full_like(images, k)), 1) for k in (0, 1))
-        return torch.stack([self.unet(x) for x in told], 1)  # each x is (n, 2, H, W)
+        passes = [torch.full_like(images, k) for k in range(self.steps)]
+        told = [torch.cat((images, k), 1) for k in passes]  # each (n, 2, H, W)
+        return torch.stack([self.unet(x) for x in told], 1)
 
 
 class TwoUNets(nn.Module):
@@ -126,65 +125,107 @@ class Variant:
     coin: bool = False  # one truth drawn for each image in place of both, weighted
     other: dict = field(default_factory=dict)  # than in Settings
 
-    @property
-    def passes(self):
-        """Forward passes through a U-Net, an image."""
-        return 1 if self.net is UNet else 2
-
-    def change(self):
-        """What it changes, as a dict for the JSON."""
-        change = {"net": self.net.__name__, "options": self.options}
-        return change | {"rule": self.rule, "coin": self.coin, "other": self.other}
+    def build(self, s, generator):
+        """Its network, of s.steps passes if passes are what it has."""
+        options = {"width": s.width, "depth": s.depth, "generator": generator}
+        if "steps" in inspect.signature(self.net).parameters:
+            options["steps"] = s.steps
+        return self.net(**options | self.options)
 
 
 ONE, TWO = {"out_channels": 2}, {"out_channels": 4}
-MAIN = {
-    "single": Variant("Single decision: one U-Net", UNet, ONE),
-    "dual": Variant("Dual heads: both decisions at once", UNet, TWO),
-    "recurrent": Variant("Recurrent: mask and state fed back", RecurrentUNet),
-    "mask-only": Variant(
-        "Recurrent: mask fed back, no state", RecurrentUNet, {"feed_state": False}
-    ),
-    "state-only": Variant(
-        "Recurrent: state fed back, no mask", RecurrentUNet, {"feed_mask": False}
-    ),
-    "told-step": Variant("Same weights twice, told only the step", ToldStep),
-    "sequence": Variant(
-        "Two U-Nets, the second sees the first's mask", TwoUNets, {"feed_mask": True}
-    ),
-    "independent": Variant("Two U-Nets, independent", TwoUNets),
-    "relaxed": Variant("Dual heads, relaxed winner-takes-all", UNet, TWO, "relaxed"),
-    "annealed": Variant("Dual heads, annealed winner-takes-all", UNet, TWO, "annealed"),
-    "dru": Variant("Recurrent, a DRU for the GRU", RecurrentUNet, {"unit": "dru"}),
-    "sru": Variant("Recurrent, an SRU for the GRU", RecurrentUNet, {"unit": "sru"}),
-    "single-coin": Variant(
-        "Single decision, one truth drawn by a coin", UNet, ONE, coin=True
-    ),
-    "dual-coin": Variant("Dual heads, one truth drawn by a coin", UNet, TWO, coin=True),
-    "recurrent-coin": Variant(
-        "Recurrent, one truth drawn by a coin", RecurrentUNet, coin=True
-    ),
+SHARP = [
+    (f"beta-{b}", f"sharpness {b}", {"other": {"beta": b}}) for b in (10.0, 20.0, 50.0)
+]
+SHARP = [(key.removesuffix(".0"), text.removesuffix(".0"), v) for key, text, v in SHARP]
+SHARP.append(("hard", "hard maximum", {"rule": "hard"}))
+LONG = {"epochs": 100}
+# Under the question that they answer together; the first three make the argument.
+GROUPS = {
+    "The paper's three": {
+        "single": Variant("Single decision: one U-Net", UNet, ONE),
+        "dual": Variant("Dual heads: both decisions at once", UNet, TWO),
+        "recurrent": Variant("Recurrent: mask and state fed back", RecurrentUNet),
+    },
+    "Must the second decision see the first?": {
+        "mask-only": Variant(
+            "Recurrent: mask fed back, no state", RecurrentUNet, {"feed_state": False}
+        ),
+        "state-only": Variant(
+            "Recurrent: state fed back, no mask", RecurrentUNet, {"feed_mask": False}
+        ),
+        "told-step": Variant("Same weights twice, told only the pass", ToldPass),
+    },
+    "Is it enough to see the first?": {
+        "sequence": Variant(
+            "Two U-Nets, the second sees the first's mask",
+            TwoUNets,
+            {"feed_mask": True},
+        ),
+        "independent": Variant("Two U-Nets, independent", TwoUNets),
+    },
+    "Known remedies": {
+        "relaxed": Variant(
+            "Dual heads, relaxed winner-takes-all", UNet, TWO, "relaxed"
+        ),
+        "annealed": Variant(
+            "Dual heads, annealed winner-takes-all", UNet, TWO, "annealed"
+        ),
+    },
+    "Another unit": {
+        "dru": Variant("Recurrent, a DRU for the GRU", RecurrentUNet, {"unit": "dru"}),
+        "sru": Variant("Recurrent, an SRU for the GRU", RecurrentUNet, {"unit": "sru"}),
+    },
+    "One truth drawn by a coin": {
+        "single-coin": Variant("Single decision, a coin", UNet, ONE, coin=True),
+        "dual-coin": Variant("Dual heads, a coin", UNet, TWO, coin=True),
+        "recurrent-coin": Variant("Recurrent, a coin", RecurrentUNet, coin=True),
+    },
+    "How sharp the maximum is, else 100": {
+        f"{name}-{key}": Variant(f"{title}, {text}", net, options, **change)
+        for name, title, net, options in (
+            ("dual", "Dual heads", UNet, TWO),
+            ("recurrent", "Recurrent", RecurrentUNet, {}),
+        )
+        for key, text, change in SHARP
+    },
+    "A training ten times as long": {
+        "single-long": Variant("Single decision, 100 epochs", UNet, ONE, other=LONG),
+        "dual-long": Variant("Dual heads, 100 epochs", UNet, TWO, other=LONG),
+    },
 }
-EXTRA = {
-    f"{name}-{key}": replace(MAIN[name], title=f"{short}, {text}", **change)
-    for name, short in (("dual", "Dual heads"), ("recurrent", "Recurrent"))
-    for key, text, change in (
-        ("beta-10", "maximum of sharpness 10", {"other": {"beta": 10.0}}),
-        ("beta-20", "maximum of sharpness 20", {"other": {"beta": 20.0}}),
-        ("beta-50", "maximum of sharpness 50", {"other": {"beta": 50.0}}),
-        ("hard", "hard maximum", {"rule": "hard"}),
-    )
-}
-EXTRA["dual-long"] = replace(
-    MAIN["dual"], title="Dual heads, 100 epochs as in the paper", other={"epochs": 100}
+VARIANTS = {name: v for group in GROUPS.values() for name, v in group.items()}
+MAIN, EXTRA = list(VARIANTS)[:15], list(VARIANTS)[15:]
+# Pairs whose counts are compared.
+PAIRS = (
+    ("recurrent", "told-step"),
+    ("told-step", "independent"),
+    ("told-step", "dual"),
+    ("sequence", "independent"),
+    ("recurrent", "recurrent-hard"),
+    ("recurrent-beta-10", "dual-beta-10"),
+    ("annealed", "dual"),
 )
-VARIANTS = MAIN | EXTRA
 
 
 # --------------------------------------------------------------------------------------
 # One run
 
 
+def decide(net, images, *shown):
+    """The decisions of any variant's network: probabilities (n, D, 2, H, W)."""
+    masks = torch.sigmoid(net(images, *shown))  # (n, D, 2, H, W) or (n, 2 D, H, W)
+    return masks if masks.ndim == 5 else masks.unflatten(1, (-1, 2))
+
+
+def objective(v, s, masks, parts, truth, progress):
+    """The loss of a batch, see share; truth (n or 1, 2) weighs the two groupings."""
+    scores = data.score(masks, data.groupings(parts))  # (n, D, 2 truths)
+    best = share(scores, v.rule, s.beta, progress)  # (n, 2)
+    return -(truth * best).sum(1).mean()
+
+
+@common.prepared
 def run(name, seed, s, device):
     """Train a variant as the experiments do and test it: a dict of what it ends in.
 
@@ -197,19 +238,13 @@ def run(name, seed, s, device):
     """
     v = VARIANTS[name]
     s = replace(s, **v.other)
-    weights = torch.Generator().manual_seed(seed)
-    net = v.net(width=s.width, depth=s.depth, generator=weights, **v.options)
+    net = v.build(s, torch.Generator().manual_seed(seed))
     net = net.to(device, memory_format=torch.channels_last)
     optimiser = torch.optim.Adam(net.parameters(), s.learning_rate, fused=True)
     generator = torch.Generator(device).manual_seed(seed + data.SEEDS)
     # A stream of its own, so that with and without coins the images are the same.
     coins = torch.Generator(device).manual_seed(seed + 3 * data.SEEDS)
     prior = torch.tensor([[s.m, 1 - s.m]], device=device)  # (1, 2 truths)
-
-    def decide(images, *shown):
-        masks = torch.sigmoid(net(images, *shown))  # (n, D, 2, H, W) or (n, 2 D, H, W)
-        return masks if masks.ndim == 5 else masks.unflatten(1, (-1, 2))
-
     steps = s.epochs * s.steps_per_epoch
     found_at, start = None, time.perf_counter()
     for step in range(1, steps + 1):
@@ -218,10 +253,8 @@ def run(name, seed, s, device):
         if v.coin:
             left = torch.rand(s.batch, generator=coins, device=device) < s.m
             truth = torch.stack((left, ~left), 1).float()  # (n, 2)
-        masks = decide(images)  # (n, D, 2, H, W)
-        scores = data.score(masks, data.groupings(parts))  # (n, D, 2 truths)
-        best = share(scores, v.rule, s.beta, (step - 1) / max(1, steps - 1))  # (n, 2)
-        loss = -(truth * best).sum(1).mean()
+        masks = decide(net, images)  # (n, D, 2, H, W)
+        loss = objective(v, s, masks, parts, truth, (step - 1) / max(1, steps - 1))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -234,10 +267,9 @@ def run(name, seed, s, device):
                 found_at = step
     seconds = time.perf_counter() - start
 
-    generator = torch.Generator(device).manual_seed(seed + 2 * data.SEEDS)
-    images, parts = data.sample(s.held_out, generator, s.shape, s.noise)
+    images, parts = data.held_out(s, seed, device)
     with torch.no_grad():
-        measured = data.measure(decide(images), parts, s.m)
+        measured = data.measure(decide(net, images), parts, s.m)
     ends = sorted(d["outcome"] for d in measured["decisions"])  # in either order
     found = measured["oracle_exact"] >= FOUND
     # The last batch may miss one image in a hundred and the network still finds both.
@@ -250,38 +282,44 @@ def run(name, seed, s, device):
         row["shown"] = {}
         for first, truth in zip(("left", "right"), data.groupings(parts).unbind(1)):
             with torch.no_grad():
-                _, second = data.measure(decide(images, truth), parts)["decisions"]
-            row["shown"][first] = second["outcome_share"]
+                *_, last = data.measure(decide(net, images, truth), parts)["decisions"]
+            row["shown"][first] = last["outcome_share"]
     return row
 
 
-@functools.cache
-def fingerprint():
-    """Ten hex digits that change with the code that trains and measures, but not with
-    its docstrings, comments and layout."""
-    parts = [unet, recurrent_unet, ToldStep, TwoUNets, share, run]
-    parts += [data.Shape, data.sample, data.groupings, data.iou, data.score]
-    parts += [data.soft_maximum, data.common_shares, data.outcomes, data.measure]
-    text = "".join(inspect.getsource(part) for part in parts)
-    code = re.sub(r'(?s:""".*?""")|#.*|\s', "", text)
-    return hashlib.sha256(code.encode()).hexdigest()[:10]
+@common.prepared
+def change(name, s):
+    """What a variant changes, as a dict for the JSON.
 
-
-def settings_of(s):
-    """What rows of all variants have in common, as a dict for the JSON."""
-    fixed = {"found": FOUND, "relaxed": RELAXED, "given": data.GIVEN}
-    fixed |= {"learned": data.LEARNED, "exact": data.EXACT, "code": fingerprint()}
-    return asdict(s) | fixed
+    "start" is the loss and the length of its gradient, on one batch before any step: a
+    network or a rule that is not what it was gives other numbers, whatever its name.
+    """
+    v = VARIANTS[name]
+    s, generator = replace(s, **v.other), torch.Generator().manual_seed(0)
+    net = v.build(s, generator)
+    images, parts = data.sample(s.batch, generator, s.shape, s.noise)
+    truth = torch.tensor([[s.m, 1 - s.m]])
+    loss = objective(v, s, decide(net, images), parts, truth, 0.5)
+    slopes = torch.autograd.grad(loss, list(net.parameters()), allow_unused=True)
+    length = sum(g.square().sum() for g in slopes if g is not None).sqrt()
+    start = [float(f"{x:.6g}") for x in (loss.item(), length.item())]
+    changed = {"net": v.net.__name__, "options": v.options, "rule": v.rule}
+    return changed | {"coin": v.coin, "other": v.other, "start": start}
 
 
 def label(name, seed, s, device):
     """The start of every row: which run it is and what it was made with."""
-    row = {"variant": name, "seed": seed, "device": device, "torch": torch.__version__}
-    return row | {"settings": settings_of(s), "change": VARIANTS[name].change()}
+    fixed = {"found": FOUND, "relaxed": RELAXED, "given": data.GIVEN}
+    fixed |= {"learned": data.LEARNED, "exact": data.EXACT}
+    row = {"variant": name, "seed": seed, "version": VERSION, "device": device}
+    row |= {"torch": torch.__version__, "settings": asdict(s) | fixed}
+    return row | {"change": change(name, s)}
 
 
-def attempt(name, seed, s, device):
-    """The row of a run; if it dies, the row says of what under the key "error"."""
+def attempt(name, seed, settings, device):
+    """The row of a run, its settings given as for common.change; if it dies, the row
+    says of what under the key "error"."""
+    s = common.change(Settings(), settings)
     row = label(name, seed, s, device)
     try:
         end = run(name, seed, s, device)
@@ -291,145 +329,15 @@ def attempt(name, seed, s, device):
         return row | {"error": f"{type(e).__name__}: {e}".splitlines()[0]}
 
 
-def work(send, *job):
-    """What a process of its own does: one run, its row sent back through a pipe."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the sweep hears it, and ends this
-    # If the sweep is killed its children end too, instead of running on unheard.
-    parent = multiprocessing.parent_process()
-    guard = threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True)
-    guard.start()
-    data.prepare()
-    send.send(attempt(*job))
-
-
-# --------------------------------------------------------------------------------------
-# Many runs
-
-
-def sweep(jobs, s, device, workers):
-    """Run (variant, seed) jobs, each in a process of its own; yields rows as they end.
-
-    workers is how many run at a time. A run that dies is a row with the key "error".
-    """
-    # CUDA does not survive a fork, but a server that has only imported PyTorch (with
-    # what Adam imports when first made) does, and saves each run those seconds.
-    linux = sys.platform == "linux"
-    context = multiprocessing.get_context("forkserver" if linux else "spawn")
-    if linux:
-        context.set_forkserver_preload(["torch._dynamo", "matplotlib.figure"])
-        # Its start unblocks SIGINT, so it comes before that is blocked.
-        resource_tracker.ensure_running()
-
-    def block(on):
-        """Make Ctrl-C wait, or no longer; Windows cannot."""
-        if hasattr(signal, "pthread_sigmask"):
-            how = signal.SIG_BLOCK if on else signal.SIG_UNBLOCK
-            signal.pthread_sigmask(how, [signal.SIGINT])
-
-    waiting, running = list(reversed(jobs)), {}
-    while waiting or running:
-        while waiting and len(running) < workers:
-            job, (receive, send) = waiting.pop(), context.Pipe(duplex=False)
-            work_on = (send, *job, s, device)
-            process = context.Process(target=work, args=work_on, daemon=True)
-            # Ctrl-C reaches the whole group of processes: it is for this one alone,
-            # and waits while a process is made, which inherits that it is not to hear.
-            block(True)
-            process.start()
-            block(False)
-            send.close()  # so that the child's death ends the pipe
-            running[receive] = job, process
-        for receive in wait(list(running)):
-            job, process = running.pop(receive)
-            try:
-                row = receive.recv()
-                process.join()
-            except (EOFError, OSError):
-                process.join()
-                error = f"the process died with status {process.exitcode}"
-                row = label(*job, s, device) | {"error": error}
-            yield row
-
-
-def append(row, path):
-    """Append a row to a file of JSON lines; when this returns, it is on the disk."""
-    with open(path, "a") as f:
-        f.write(json.dumps(row, allow_nan=False) + "\n")
-        f.flush()
-        os.fsync(f.fileno())
-
-
-def read(path, repair=False):
-    """The rows of a file of JSON lines, [] if there is no file.
-
-    A torn last line, left by a crash, is dropped with a word (with repair, from the
-    file too: only one sweep at a time may write to it), and so is whatever else is not
-    a row.
-    """
-    if not os.path.exists(path):
-        return []
-    with open(path, "rb") as f:
-        content = f.read()
-    whole, rows = content[: content.rfind(b"\n") + 1], []
-    if whole != content:
-        print(f"{path}: dropped the last line, which was torn")
-        if repair:
-            os.truncate(path, len(whole))
-    # A row can start within a line too: where a torn file had another one appended.
-    for line in filter(None, re.split(rb'\n|(?={"variant": )', whole)):
-        try:
-            row = json.loads(line)
-            keys = {"variant", "seed", "device", "torch", "settings", "change"}
-            keys.add("error" if "error" in row else "parameters")
-            if not (keys <= row.keys() and {**row["settings"], **row["change"]}):
-                raise ValueError
-            rows.append(row)
-        except (ValueError, TypeError, AttributeError):
-            print(f"{path}: dropped {line[:30]}..., which is not a run")
-    return rows
-
-
-def difference(row, settings):
-    """How a row was made otherwise than with these settings and the variants above, ""
-    where it was not."""
-    if row["variant"] not in VARIANTS:
-        return f"there is no variant {row['variant']!r} here"
-    there = row["settings"] | row["change"]
-    here = settings | VARIANTS[row["variant"]].change()
-    return ", ".join(
-        f"{key} is {there.get(key)} there and {here.get(key)} here"
-        for key in sorted(there | here)
-        if there.get(key) != here.get(key)
-    )
-
-
-def distinct(rows):
-    """One row a run, as {(variant, seed): row}: the first that finished or, where none
-    did, the last that died."""
-    runs = {}
-    for row in rows:
-        key = row["variant"], row["seed"]
-        if key not in runs or "error" in runs[key]:
-            runs[key] = row
-    return runs
+def died(job, text):
+    """The row of a run whose process died."""
+    name, seed, settings, device = job
+    s = common.change(Settings(), settings)
+    return label(name, seed, s, device) | {"error": text}
 
 
 # --------------------------------------------------------------------------------------
 # What they amount to
-
-
-def wilson(k, n, z=1.959964):
-    """The interval (low, high) of Wilson 1927 for a share seen k times in n.
-
-    z is a quantile of the normal distribution, by default for 95%. Unlike the usual
-    one, it holds near 0 and 1 too. ValueError: n below 1, k not in 0..n.
-    """
-    if n < 1:
-        raise ValueError(f"n must be at least 1, got {n}")
-    if not 0 <= k <= n:
-        raise ValueError(f"k must be in 0..{n}, got {k}")
-    middle, half = k + z**2 / 2, z * math.sqrt(k * (n - k) / n + z**2 / 4)
-    return max(0.0, middle - half) / (n + z**2), min(1.0, (middle + half) / (n + z**2))
 
 
 def reply(row):
@@ -472,14 +380,14 @@ def summarise(runs):
             "runs": len(own),
             "found": len(steps),
             "share_found": len(steps) / len(own),
-            "interval": wilson(len(steps), len(own)),
+            "interval": sweep.wilson(len(steps), len(own)),
             "median_step": statistics.median(steps) if steps else None,
             "outcomes": {o: ends[o] / len(own) for o in order},
             "found_seeds": [run["seed"] for run in own if run.get("found")],
             "failed_seeds": [run["seed"] for run in own if not run.get("found")],
             "died": {run["seed"]: run["error"] for run in own if "error" in run},
             "parameters": max(sizes, default=None),
-            "passes": v.passes,
+            "passes": {UNet: 1, TwoUNets: 2}.get(v.net, own[0]["settings"]["steps"]),
             "replies": Counter(filter(None, map(reply, own))),
         }
         rows.append(row)
@@ -489,8 +397,8 @@ def summarise(runs):
 def table(rows):
     """The rows of summarise as a table in Markdown."""
     head = ["variant", "finds both", "95% interval", "at step (median)", "outcomes"]
-    head += ["seeds that fail", "parameters", "passes"]
-    lines = [head, ["---"] * len(head)]
+    head += ["seeds that fail", "weights", "passes"]
+    lines = []
     for r in rows:
         interval = "{:.0%} to {:.0%}".format(*r["interval"])
         step = "-" if r["median_step"] is None else f"{r['median_step']:g}"
@@ -504,74 +412,83 @@ def table(rows):
         cells += [", ".join(outcomes), failed or "-"]
         size = "-" if r["parameters"] is None else f"{r['parameters']:,}"
         lines.append([*cells, size, str(r["passes"])])
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return sweep.markdown(head, lines)
 
 
-# How each outcome of a decision is drawn: as it is painted, and told apart in grey too.
-LOOKS = {
-    "left": {"fc": data.RED},
-    "right": {"fc": data.YELLOW},
-    "both": {"fc": data.ORANGE, "hatch": ".."},
-    "neither": {"fc": "white"},
-    "split": {"fc": "0.85", "hatch": "//"},
-    "unlearned": {"fc": "white", "hatch": "xxxx"},
-    "died": {"fc": "black"},
-}
+def compare(rows):
+    """How the PAIRS that are among the rows of summarise differ, as a table in Markdown:
+    the difference in percentage points, its 95% interval, p by Fisher's exact test."""
+    head = [
+        "variant",
+        "against",
+        "finds both",
+        "against",
+        "points",
+        "95% interval",
+        "p",
+    ]
+    by, lines = {r["variant"]: r for r in rows}, []
+    for a, b in ((by.get(a), by.get(b)) for a, b in PAIRS):
+        if a and b:
+            counts = a["found"], a["runs"], b["found"], b["runs"]
+            low, high = (100 * x for x in sweep.difference_interval(*counts))
+            points = 100 * (a["share_found"] - b["share_found"])
+            cells = [a["title"], b["title"], "{}/{}".format(*counts[:2])]
+            cells += ["{}/{}".format(*counts[2:]), f"{points:+.0f}"]
+            cells += [f"{low:+.0f} to {high:+.0f}", f"{sweep.fisher(*counts):.2g}"]
+            lines.append(cells)
+    return sweep.markdown(head, lines) if lines else ""
 
 
-def plot(rows):
-    """A row a variant, from summarise: what its runs end in as a stacked bar, and how
-    often both groupings are found, with its interval. Returns the Figure."""
-    fig = Figure(figsize=(11, 2.4 + 0.56 * len(rows)), layout="constrained")
+def plot(rows, questions):
+    """A row a variant, from summarise, under its question: what its runs end in as a
+    stacked bar, and how often both groupings are found. Returns the Figure."""
+    groups = {q: [r for r in rows if r["variant"] in GROUPS[q]] for q in questions}
+    groups = {question: shown for question, shown in groups.items() if shown}
+    height = 1.7 + 0.52 * sum(len(shown) + 0.6 for shown in groups.values())
+    fig = Figure(figsize=(11, height), layout="constrained")
     ax, right = fig.subplots(1, 2, sharey=True, width_ratios=(1.9, 1))
     box = {"boxstyle": "round,pad=0.15", "fc": "white", "ec": "none", "alpha": 0.9}
-    middle = {"ha": "center", "va": "center", "fontsize": 9, "bbox": box}
-    labels = []
-    for y, r in enumerate(rows):
-        if y and r["variant"] in EXTRA and rows[y - 1]["variant"] in MAIN:
-            ax.axhline(y - 0.5, color="black", lw=1)
-            right.axhline(y - 0.5, color="black", lw=1)
-        start = 0.0
-        for outcome, width in r["outcomes"].items():
-            ends = outcome.split(" + ")
-            height = 0.68 / len(ends)
-            for k, end in enumerate(ends):  # a stripe a decision
-                look = LOOKS[end] | {"ec": "0.35", "lw": 0, "align": "edge"}
-                ax.barh(y - 0.34 + k * height, width, height, start, **look)
-            ax.barh(y, width, 0.68, start, fill=False, ec="black", lw=1.2)
-            name = f"{outcome}: " if width > 0.019 * len(outcome) else ""
-            text = f"{name}{round(width * r['runs'])}"
-            ax.text(start + width / 2, y, text, **middle)
-            start += width
-        p, (low, high) = r["share_found"], r["interval"]
-        right.plot([low, high], [y, y], "k|-", [p], [y], "ko", ms=7)
-        step = "" if r["median_step"] is None else f"\nstep {r['median_step']:g}"
-        text = f"{r['found']} of {r['runs']}{step}"
-        right.text(1.06, y, text, va="center", fontsize=9)
-        size = "" if r["parameters"] is None else f"{r['parameters']:,} weights, "
-        passes = "1 pass" if r["passes"] == 1 else f"{r['passes']} passes"
-        labels.append(f"{r['title']}\n{size}{passes}")
-    ax.set_yticks(range(len(rows)), labels, fontsize=9)
-    ax.set(xlim=(0, 1), ylim=(len(rows) - 0.5, -0.5), xlabel="share of the runs")
+    y, places, seen = 0.0, {}, set()
+    for question, shown in groups.items():
+        ax.text(0, y, question, weight="bold", va="center")
+        y += 0.6
+        for r in shown:
+            start = 0.0
+            for outcome, share in r["outcomes"].items():
+                ends = outcome.split(" + ")
+                seen |= set(ends)
+                for k, end in enumerate(ends):  # a stripe a decision
+                    look = LOOKS[end] | {"ec": "0.35", "lw": 0, "align": "edge"}
+                    high = 0.68 / len(ends)
+                    ax.barh(y - 0.34 + k * high, share, high, start, **look)
+                ax.barh(y, share, 0.68, start, fill=False, ec="black", lw=1.2)
+                name = f"{outcome}: " if share > 0.019 * len(outcome) else ""
+                text = f"{name}{round(share * r['runs'])}"
+                middle = {"ha": "center", "va": "center", "fontsize": 9, "bbox": box}
+                ax.text(start + share / 2, y, text, **middle)
+                start += share
+            right.plot(
+                r["interval"], [y, y], "k|-", [r["share_found"]], [y], "ko", ms=7
+            )
+            right.text(1.06, y, f"{r['found']} of {r['runs']}", va="center", fontsize=9)
+            places[y] = r["title"]
+            y += 1
+    ax.set_yticks(list(places), list(places.values()), fontsize=9)
+    ax.set(xlim=(0, 1), ylim=(y - 0.4, -0.5), xlabel="share of the runs")
     ax.set_title("What the decisions end in, and in how many runs", fontsize=11)
-    right.set(xlim=(-0.03, 1.5), xticks=[0, 0.25, 0.5, 0.75, 1])
-    right.set_xlabel("share of the runs")
-    text = "Runs that find both groupings\n(95% interval, median step)"
-    right.set_title(text, fontsize=11)
+    right.set(xlim=(-0.03, 1.4), xticks=[0, 0.25, 0.5, 0.75, 1])
+    right.set_xlabel("share of the runs (95% interval)")
+    right.set_title("Runs that find both groupings", fontsize=11)
     right.grid(axis="x", color="0.85")
-    right.set_axisbelow(True)
     right.tick_params(axis="y", length=0)
-    seen = {end for r in rows for o in r["outcomes"] for end in o.split(" + ")}
     handles = [Patch(ec="black", label=k, **LOOKS[k]) for k in LOOKS if k in seen]
-    text = "Who gets the common region, by each decision (where there are two, a stripe"
-    text += " each);\nunlearned: the rest of the shapes is not found either"
+    text = "Who gets the common region: a bar has a stripe a decision\n"
+    text += "(unlearned: a decision that misses the rest of the shapes as well)"
     place = {"loc": "outside lower center", "ncols": 7, "frameon": False}
     fig.legend(handles=handles, title=text, fontsize=10, **place)
-    fig.suptitle(
-        "A common region may be the left shape's or the right one's, and both are valid"
-        ".\nWhich ingredient lets two decisions find one grouping each?\nEach run has its"
-        f" own seed; the maximum has sharpness {Settings.beta:g} where nothing else is said"
-    )
+    text = "Two truths are valid. Which network finds one with each of its decisions?"
+    fig.suptitle(f"{text}\nEach run has its own seed; a maximum of sharpness 100")
     return fig
 
 
@@ -601,24 +518,22 @@ def names(text):
     return found
 
 
-def arguments():
+def arguments(argv):
     """Parse the command line: (parser, args). Bad input ends the program, status 2."""
-    parser = theory.Parser(__doc__)
-    text = f"with commas between, default: {','.join(MAIN)}"
-    parser.add_argument("--variants", type=names, default=list(MAIN), help=text)
-    text = f"also {','.join(EXTRA)}"
+    parser = common.Parser(__doc__)
+    parser.add_training()
+    parser.set_defaults(out=None)
+    text = f"Names with commas between; else {','.join(MAIN)}."
+    parser.add_argument("--variants", type=names, default=MAIN, help=text)
+    text = f"Also run {','.join(EXTRA)}."
     parser.add_argument("--extra", action="store_true", help=text)
-    text = "as in 7 or 0-9,15, default %(default)s"
+    text = "As in 7 or 0-9,15; else 0-19."
     parser.add_argument("--seeds", type=seeds, default="0-19", help=text)
-    text, whole = "of a run but dual-long, default %(default)s", data.whole(1, 10**6)
-    parser.add_argument("--epochs", type=whole, default=Settings.epochs, help=text)
-    text = "runs at once, default: as many as there are cores; one on CUDA"
-    parser.add_argument("--workers", type=data.whole(1, 1000), help=text)
-    text = "auto, cpu or cuda, default auto: CUDA where there is one"
-    parser.add_argument("--device", type=data.device, default="auto", help=text)
-    text = "run nothing, draw all that is in OUT/controls.jsonl"
+    text = "Runs at once; else as many as there are cores, and one on CUDA."
+    parser.add_argument("--workers", type=common.whole(1, 1000), help=text)
+    text = "Run nothing, draw all that is in FOLDER/controls.jsonl."
     parser.add_argument("--plot-only", action="store_true", help=text)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if args.extra:
         args.variants = list(dict.fromkeys([*args.variants, *EXTRA]))
     if args.workers is None:
@@ -627,51 +542,74 @@ def arguments():
     return parser, args
 
 
-def main():
-    parser, args = arguments()
-    s, path = Settings(epochs=args.epochs), os.path.join(args.out, "controls.jsonl")
+def main(argv=None):
+    """Run what is missing, draw all: returns the numbers of controls.json, the Figure."""
+    parser, args = arguments(argv)
+    s, _ = parser.settings(
+        Settings(), args, lambda s: run(args.variants[0], 0, s, "cpu")
+    )
+    path = os.path.join(args.out or "out", "controls.jsonl")
+    rows, labels = sweep.read(path), {}
 
-    def check(row):
-        if text := difference(row, settings):
-            run = f"{row['variant']} seed {row['seed']}"
-            text = f"{run} was made with other settings, {text}"
-            parser.error(f"{path}: {text}; another --out keeps them apart")
+    def wrong(row):
+        """How a row does not belong to the others, "" if it does."""
+        name = row["variant"]
+        if name not in VARIANTS:
+            return f"there is no variant {name!r} here"
+        if name not in labels:  # rows that are only drawn need only be alike
+            like = row | {"settings": rows[0]["settings"]} if args.plot_only else None
+            labels[name] = like or label(name, 0, s, args.device)
+        return sweep.difference(row, labels[name])
 
-    rows = read(path, repair=not args.plot_only)
-    # Rows that are only drawn need only agree with one another.
-    settings = rows[0]["settings"] if args.plot_only and rows else settings_of(s)
     for row in rows:
-        check(row)
+        if text := wrong(row):
+            text = f"{row['variant']} seed {row['seed']} was made otherwise, {text}"
+            parser.error(f"{path}: {text}; another --out keeps them apart")
+    if args.out is None:  # what is recorded counts as done
+        recorded = Path(__file__).parent / "figures" / "controls.jsonl"
+        rows += [row for row in sweep.read(recorded) if not wrong(row)]
+        print("With the recorded runs; to run all anew, give a folder: --out FOLDER")
+    args.out = args.out or "out"
     if not args.plot_only:
-        runs = distinct(rows)
+        parser.writable(args.out)
+        runs = sweep.distinct(rows)
         every = [(name, k) for k in args.seeds for name in args.variants]
-        jobs = [job for job in every if job not in runs or "error" in runs[job]]
-        there = f"{len(every) - len(jobs)} of {len(every)} runs are there already"
+        missing = [job for job in every if job not in runs or "error" in runs[job]]
+        there = f"{len(every) - len(missing)} of {len(every)} runs are there already"
         print(f"{there}; {path} keeps each as it ends", flush=True)
+        texts = [f"{k}={v}" for k, v in common.flat(s).items()]
+        jobs = [[*job, texts, args.device] for job in missing]
         start = time.perf_counter()
-        for k, row in enumerate(sweep(jobs, s, args.device, args.workers), 1):
-            check(row)  # the code may have been edited meanwhile
-            append(row, path)
+        ends = sweep.run("exp_controls", jobs, died, args.workers)
+        for k, row in enumerate(ends, 1):
+            sweep.append(row, path)
             rows.append(row)
             end = f"died, {row['error']}" if "error" in row else row["outcome"]
             left = (time.perf_counter() - start) / k * (len(jobs) - k) / 60
-            run = f"{row['variant']} seed {row['seed']}: {end}"
-            print(f"{k}/{len(jobs)}  {run}  ({left:.0f} min left)", flush=True)
+            name = f"{row['variant']} seed {row['seed']}"
+            print(f"{k}/{len(jobs)}  {name}: {end}  ({left:.0f} min left)", flush=True)
     if not rows:
         parser.error(f"{path}: there are no runs in it")
-    runs = distinct(rows)
+    runs = sweep.distinct(rows)
     summary = summarise(runs)
-    numbers = {"experiment": "exp_controls", "settings": settings}
+    numbers = {"experiment": "exp_controls", "settings": rows[0]["settings"]}
     for key in ("torch", "device"):
         numbers[key] = sorted({run[key] for run in runs.values()})
         if len(numbers[key]) > 1:
             print(f"note: these runs differ in {key}: {', '.join(numbers[key])}")
-    theory.save(plot(summary), numbers | {"variants": summary}, args.out, "controls")
-    print(table(summary))
+    numbers["variants"] = summary
+    common.save(os.path.join(args.out, "controls.json"), numbers)
+    questions, figures = list(GROUPS), []
+    for name, asked in (("controls", questions[:3]), ("controls_rest", questions[3:])):
+        if any(r["variant"] in GROUPS[q] for r in summary for q in asked):
+            figures.append(plot(summary, asked))
+            common.save(os.path.join(args.out, f"{name}.png"), figures[-1])
+    print(table(summary) + "\n\n" + compare(summary))
     if dead := sum(len(row["died"]) for row in summary):
         print(f"runs that died: {dead}; starting this again tries them again")
         sys.exit(1)
+    return numbers, figures[0]
 
 
 if __name__ == "__main__":
-    theory.script(main)
+    common.script(main)

@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from unet import UNet, initialise
+from unet import UNet, describe, initialise
 
 
 class ConvGRU(nn.Module):
@@ -120,3 +120,7 @@ class RecurrentUNet(nn.Module):
             # Not detached: the second decision's gradient reaches the first through it.
             mask = torch.sigmoid(logits[-1]) if shown is None else shown
         return torch.stack(logits, 1)  # (n, steps, out, H, W)
+
+
+if __name__ == "__main__":
+    describe(RecurrentUNet(), torch.zeros(2, 1, 32, 32))

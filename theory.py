@@ -7,31 +7,27 @@ right one (P1, b+P2). A segmentation is scored by the IoU of the left instance p
 IoU of the right one, averaged over the two truths: between 0 and 2.
 
 Running this script prints a line for every equation, theorem and corollary (how it was
-checked, the largest error, the verdict) and saves theory.png (the paper's Fig. 2, and
-the landscape in which a real network moves) and theory.json.
+checked, the largest error, the verdict) and saves theory.json and theory.png.
 
-The equations take floats, NumPy arrays or fractions.Fraction alike: with fractions the
-identities are checked exactly, without rounding. Sizes are in pixels, but only the
-ratio b : P matters.
+The equations take floats, NumPy arrays or fractions.Fraction alike; with fractions
+nothing is rounded. Sizes are in pixels. Only the ratios of P1, P2 and b matter, except
+in common_push, where the image has an area too.
 """
 
-import argparse
-import json
-import os
-import sys
-import tempfile
 from fractions import Fraction
 from itertools import product
 
 import numpy as np
 from matplotlib.figure import Figure
 
+import common
+
 
 def check(**arguments):
     """Raise ValueError, with name and value, for what is out of range, NaN included.
 
-    P, P1, P2, b and area are sizes (positive and finite), y is a distance from x = 1/2
-    (at most 1/2), everything else is a share or a probability, in [0, 1].
+    P, P1, P2, b and area are sizes, y is a distance from x = 1/2, everything else is a
+    share or a probability.
     """
     for name, value in arguments.items():
         if name in ("P", "P1", "P2", "b", "area"):
@@ -45,77 +41,55 @@ def check(**arguments):
 
 
 # --------------------------------------------------------------------------------------
-# The paper: the common region is split, a share x of it goes to the left instance and
-# 1 - x to the right one.
+# The paper: a share x of the common region goes to the left instance, the rest right
 
 
 def I_G(x, P1, P2, b, m):
     """Eq. 1: the average IoU score, in [0, 2], of a split x. ValueError: see check."""
     check(x=x, P1=P1, P2=P2, b=b, m=m)
-    n = 1 - m
     left_true = (P1 + x * b) / (P1 + b) + P2 / (P2 + (1 - x) * b)
     right_true = P1 / (P1 + x * b) + (P2 + (1 - x) * b) / (P2 + b)
-    return m * left_true + n * right_true
+    return m * left_true + (1 - m) * right_true
 
 
 def dI_G(x, P1, P2, b, m):
     """Eq. 2, corrected: the derivative of Eq. 1 in x. ValueError: see check."""
     check(x=x, P1=P1, P2=P2, b=b, m=m)
     n = 1 - m
-    return (
-        m * P2 * b / (P2 + (1 - x) * b) ** 2
-        + m * b / (P1 + b)
-        - n * P1 * b / (P1 + x * b) ** 2
-        - n * b / (P2 + b)
-    )
+    curved = m * P2 * b / (P2 + (1 - x) * b) ** 2 - n * P1 * b / (P1 + x * b) ** 2
+    return curved + m * b / (P1 + b) - n * b / (P2 + b)
 
 
 def dI_G_as_printed(x, P1, P2, b, m):
-    """Eq. 2 as printed. In the curved terms P1 and P2 are exchanged, and the last two
-    have m where n belongs; so it is right for P1 = P2 and m = 1/2 only."""
+    """Eq. 2 as printed: P1 and P2 are exchanged in the curved terms, and m stands where
+    n belongs. It is right for P1 = P2 and m = 1/2 only. ValueError: see check."""
     check(x=x, P1=P1, P2=P2, b=b, m=m)
-    return (
-        P1 * b * m / (b * (1 - x) + P1) ** 2
-        + b * m / (P1 + b)
-        - P2 * b * m / (P2 + x * b) ** 2
-        - b * m / (P2 + b)
-    )
+    curved = P1 * b * m / (b * (1 - x) + P1) ** 2 - P2 * b * m / (P2 + x * b) ** 2
+    return curved + b * m / (P1 + b) - b * m / (P2 + b)
 
 
 def d2I_G(x, P1, P2, b, m):
     """Eq. 3, corrected: the second derivative of Eq. 1 in x. ValueError: see check."""
     check(x=x, P1=P1, P2=P2, b=b, m=m)
-    n = 1 - m
-    return (
-        2 * m * P2 * b**2 / (P2 + (1 - x) * b) ** 3
-        + 2 * n * P1 * b**2 / (P1 + x * b) ** 3
-    )
+    left_true = 2 * m * P2 * b**2 / (P2 + (1 - x) * b) ** 3
+    return left_true + 2 * (1 - m) * P1 * b**2 / (P1 + x * b) ** 3
 
 
 def d2I_G_as_printed(x, P1, P2, b, m):
     """Eq. 3 as printed: P1 and P2 are exchanged, so it is right for P1 = P2 only."""
     check(x=x, P1=P1, P2=P2, b=b, m=m)
-    n = 1 - m
-    return (
-        2 * P1 * b**2 * m / (b * (1 - x) + P1) ** 3
-        + 2 * P2 * b**2 * n / (b * x + P2) ** 3
-    )
+    left_true = 2 * P1 * b**2 * m / (b * (1 - x) + P1) ** 3
+    return left_true + 2 * P2 * b**2 * (1 - m) / (b * x + P2) ** 3
 
 
 def I_G_at_0(P1, P2, b, m):
-    """Eq. 4: the score of x = 0, the common region to the right instance.
-
-    ValueError: see check.
-    """
+    """Eq. 4: the score of x = 0, b to the right instance. ValueError: see check."""
     check(P1=P1, P2=P2, b=b, m=m)
     return m * (P1 / (P1 + b) + P2 / (P2 + b)) + 2 * (1 - m)
 
 
 def I_G_at_1(P1, P2, b, m):
-    """Eq. 5: the score of x = 1, the common region to the left instance.
-
-    ValueError: see check.
-    """
+    """Eq. 5: the score of x = 1, b to the left instance. ValueError: see check."""
     check(P1=P1, P2=P2, b=b, m=m)
     return 2 * m + (1 - m) * (P1 / (P1 + b) + P2 / (P2 + b))
 
@@ -147,63 +121,51 @@ def d2I_equal_at_half(P, b):
 
 
 def I_max(P, b):
-    """Eq. 10: the ceiling, the best average score of one decision when m = 1/2.
-
-    ValueError: see check.
-    """
+    """Eq. 10: the score of either end when m = 1/2. ValueError: see check."""
     check(P=P, b=b)
     return P / (P + b) + 1
 
 
 def I_symmetric(y, P, b):
-    """Eq. 11, corrected: Eq. 6 at x = 1/2 + y, the same as at x = 1/2 - y.
-
-    ValueError: see check.
-    """
+    """Eq. 11, corrected: Eq. 6 at x = 1/2 + y and at 1/2 - y. ValueError: see check."""
     check(y=y, P=P, b=b)
-    return (
-        (2 * P + b) / (P + b)
-        + P / (P + (1 - 2 * y) * b / 2)
-        + P / (P + (1 + 2 * y) * b / 2)
-    ) / 2
+    curved = P / (P + (1 - 2 * y) * b / 2) + P / (P + (1 + 2 * y) * b / 2)
+    return ((2 * P + b) / (P + b) + curved) / 2
 
 
 def I_symmetric_as_printed(y, P, b):
-    """Eq. 11 as printed: 1 stands where (2P+b)/(P+b) belongs, so that y = 1/2
-    contradicts Eq. 10."""
+    """Eq. 11 as printed: 1 stands where (2P+b)/(P+b) belongs. ValueError: see check."""
     check(y=y, P=P, b=b)
     return (1 + P / (P + (1 - 2 * y) * b / 2) + P / (P + (1 + 2 * y) * b / 2)) / 2
 
 
-def I_D(P, b):
-    """Eq. 12: the score of giving the common region to both instances when m = 1/2.
+def ceiling(P1, P2, b, m):
+    """The best average score of one decision, the larger of Eqs. 4 and 5: no shares of
+    b to both instances or to neither score more. ValueError: see check."""
+    return np.maximum(I_G_at_0(P1, P2, b, m), I_G_at_1(P1, P2, b, m))
 
-    ValueError: see check.
-    """
+
+def I_D(P, b):
+    """Eq. 12: the score of b to both instances when m = 1/2. ValueError: see check."""
     check(P=P, b=b)
     return ((P + b) / (P + b) + P / (P + b)) / 2 + (P / (P + b) + (P + b) / (P + b)) / 2
 
 
 # --------------------------------------------------------------------------------------
-# Beyond the paper: a network with one sigmoid per instance does not choose one x. It
-# gives a share a of the common region to the left instance and, independently, a share
-# c to the right one. The paper's split is the line c = 1 - a. As in the paper, the own
-# parts are taken as learned; before they are, see common_push.
+# Beyond the paper: a network with a sigmoid per instance gives a share a of the common
+# region to the left one and, independently, c to the right one. The paper's split is
+# c = 1 - a. Own parts are taken as learned, as there; before they are, see common_push.
 
 CORNERS = {"left": (1, 0), "right": (0, 1), "both": (1, 1), "neither": (0, 0)}  # (a, c)
 
 
 def F(a, c, P1, P2, b, m):
-    """The average score, in [0, 2], of the shares a and c; F(x, 1 - x) is Eq. 1.
-
-    F is a convex function of a alone plus a convex function of c alone, so its local
-    maxima are at corners. ValueError: see check.
-    """
+    """The average score, in [0, 2], of the shares a and c; F(x, 1 - x) is Eq. 1. It is
+    convex in a plus convex in c: local maxima are at corners. ValueError: see check."""
     check(a=a, c=c, P1=P1, P2=P2, b=b, m=m)
-    n = 1 - m
     left_true = (P1 + a * b) / (P1 + b) + P2 / (P2 + c * b)
     right_true = P1 / (P1 + a * b) + (P2 + c * b) / (P2 + b)
-    return m * left_true + n * right_true
+    return m * left_true + (1 - m) * right_true
 
 
 def dF(a, c, P1, P2, b, m):
@@ -216,13 +178,12 @@ def dF(a, c, P1, P2, b, m):
 
 
 def common_push(p, area, P1, P2, b, m=0.5):
-    """The push on the common region while nothing is learned: (left, right).
+    """The push on the common region while nothing is learned: (left, right), per pixel.
 
-    It is the derivative of the expected soft score by the probability of one pixel of
-    the common region when both masks have the probability p all over an image of area
-    pixels. For m = 1/2 it is positive for every p on every image that holds the pair: a
-    pixel more costs a poor mask little. So the network sets out towards "both", even
-    from below a*. ValueError: see check.
+    It is the derivative of the expected soft score by one pixel of b when both masks
+    have the probability p all over an image of area pixels. For m = 1/2 it is positive
+    for every p, if the image holds the pair: a pixel more costs a poor mask little. A
+    network sets out for "both" even below a*. ValueError: see check.
     """
     check(p=p, area=area, P1=P1, P2=P2, b=b, m=m)
 
@@ -235,13 +196,12 @@ def common_push(p, area, P1, P2, b, m=0.5):
 
 
 def dividing_point(P, b, m=0.5):
-    """a*, where F is lowest along a: gradient ascent leads up from above it to a = 1,
-    down from below it to a = 0.
+    """a*, where F is lowest along a: ascent leads to a = 1 from above, to 0 from below.
 
-    For m = 1/2 it is (sqrt(P(P+b)) - P)/b = 1/(1 + sqrt(1 + b/P)), which is below 1/2
-    for every b > 0: an undecided network, a = c = 1/2, is above it for both instances
-    and climbs to "both", never to "neither". For the right instance's c* pass P2 and n.
-    Far from m = 1/2 it leaves [0, 1]. ValueError: see check; and m = 0.
+    For m = 1/2 it is (sqrt(P(P+b)) - P)/b = 1/(1 + sqrt(1 + b/P)), below 1/2 for every
+    b > 0. So an undecided network, a = c = 1/2, is above it for both instances and
+    climbs to "both", never to "neither". For the right instance's c* pass P2 and n. Far
+    from m = 1/2 it leaves [0, 1]. ValueError: see check; and m = 0.
     """
     check(P=P, b=b, m=m)
     if np.any(m == 0):
@@ -252,27 +212,36 @@ def dividing_point(P, b, m=0.5):
 
 
 def undecided_prior_limit(P, b):
-    """The largest m with which an undecided network climbs to "both", P1 = P2 = P.
-
-    a = c = 1/2 lies above both dividing points while P(P+b)/(P+b/2)^2 < n/m. The
-    smallest such m is 1 minus this. ValueError: see check.
-    """
+    """Below this m, and above 1 minus it, an undecided network climbs to "both", if
+    P1 = P2 = P. For m > 1/2 that is P(P+b)/(P+b/2)^2 < n/m. ValueError: see check."""
     check(P=P, b=b)
     return (P + b / 2) ** 2 / ((P + b / 2) ** 2 + P * (P + b))
 
 
 def both_prior_limit(P, b):
-    """The largest m with which "both" is a local maximum of F at all, P1 = P2 = P.
-
-    It is one while P/(P+b) < n/m. For m > 1/2 the likelier grouping alone scores more,
-    but from "both" no small step leads there. ValueError: see check.
-    """
+    """Below this m, and above 1 minus it, "both" is a local maximum of F, if P1 = P2 =
+    P. For m > 1/2 that is P/(P+b) < n/m; the likelier grouping alone scores more, but
+    no small step from "both" leads to it. ValueError: see check."""
     check(P=P, b=b)
     return (P + b) / (2 * P + b)
 
 
+def undecided_end(P, b, m):
+    """The corner to which gradient ascent on F leads from a = c = 1/2, P1 = P2 = P:
+    "left", "right" or "both". ValueError: see check.
+
+    F is convex in each share: the signs of the slopes at the start decide, exactly. A
+    slope of zero is a rest that any nudge ends; it counts as down, the better side.
+    """
+    check(P=P, b=b, m=m)
+    half, P, b, m = (Fraction(value) for value in (0.5, P, b, m))
+    end = tuple(int(slope > 0) for slope in dF(half, half, P, P, b, m))
+    return next(name for name, corner in CORNERS.items() if corner == end)
+
+
 def ascend(a, c, P1, P2, b, m, rate=0.05, steps=2000):
-    """Gradient ascent on F from (a, c), kept in [0, 1]: the path, (steps + 1, 2)."""
+    """Gradient ascent on F from (a, c), kept in [0, 1]: the path, (steps + 1, 2). It
+    crosses no dividing point: slopes lead away from there. ValueError: see check."""
     path = [(a, c)]
     for _ in range(steps):
         da, dc = dF(a, c, P1, P2, b, m)
@@ -285,113 +254,86 @@ def ascend(a, c, P1, P2, b, m, rate=0.05, steps=2000):
 # The checks
 
 
-def counted_score(left, right, P1, P2, b, m):
-    """The average score, a Fraction, without any formula: pixels are counted.
-
-    left and right are the sets of pixels that a segmentation gives to the instances.
-    Pixels 0 to P1 - 1 are the left one's own, the next b are the common region, and the
-    last P2 the right one's own.
-    """
-    own_left, own_right = set(range(P1)), set(range(P1 + b, P1 + b + P2))
-    common = set(range(P1, P1 + b))
-
-    def iou(prediction, truth):
-        return Fraction(len(prediction & truth), len(prediction | truth))
-
-    left_true = iou(left, own_left | common) + iou(right, own_right)
-    right_true = iou(left, own_left) + iou(right, common | own_right)
-    return m * left_true + (1 - m) * right_true
-
-
 def counted_F(i, j, P1, P2, b, m):
-    """counted_score when the left instance gets the first i common pixels, the right
-    instance the last j."""
-    left, right = set(range(P1 + i)), set(range(P1 + b - j, P1 + b + P2))
-    return counted_score(left, right, P1, P2, b, m)
+    """F, a Fraction, without any formula: pixels are counted. To its P1 own pixels the
+    left instance gets the first i of the b common ones, the right one the last j."""
+    end, score = P1 + b + P2, 0
+    left, right = set(range(P1 + i)), set(range(P1 + b - j, end))
+    for prior, edge in (m, P1 + b), (1 - m, P1):  # where the right one begins in truth
+        for mask, truth in (left, set(range(edge))), (right, set(range(edge, end))):
+            score += prior * Fraction(len(mask & truth), len(mask | truth))
+    return score
 
 
 def slope(f, x, *rest, h=Fraction(1, 10**30)):
-    """Central difference of f(x, *rest) in x.
-
-    In exact arithmetic the step can be tiny: the error is about h^2, never rounding.
-    """
+    """Central difference of f(x, *rest) in x. In fractions its error is about h^2."""
     return (f(x + h, *rest) - f(x - h, *rest)) / (2 * h)
 
 
 def check_claims():
-    """Check every numbered claim of the paper by exact arithmetic, and those beyond it.
+    """Check the claims of the paper, and those beyond it, on a grid of exact fractions.
 
-    Returns a list of dicts: claim, how (it was checked), error (the largest, over all
-    cases), verdict and, where a printed form is wrong, printed_error (by how much it is
-    wrong at most, over the same cases) and printed_worst_at.
+    Returns a list of dicts: claim, how (it was checked), error (the largest), verdict
+    and, for a wrong printed form, printed_error (its largest) and printed_worst_at.
     """
-    half = Fraction(1, 2)
+    half, step = Fraction(1, 2), Fraction(1, 10**6)
     sizes = [Fraction(1, 3), Fraction(1), Fraction(9, 2)]
     shares = [Fraction(k, 8) for k in range(9)]
     inner = shares[1:-1]  # a central difference needs room on both sides
     priors = [Fraction(0), Fraction(1, 5), half, Fraction(5, 7), Fraction(1)]
-    trios = list(product(sizes, sizes, sizes))  # (P1, P2, b)
-    ends = list(product(sizes, sizes, sizes, priors))  # (P1, P2, b, m)
-    general = [(x, *end) for x, end in product(inner, ends)]  # (x, P1, P2, b, m)
     pairs = list(product(sizes, sizes))  # (P, b)
+    trios = list(product(sizes, sizes, sizes))  # (P1, P2, b)
+    ends = [(*trio, m) for trio, m in product(trios, priors)]  # (P1, P2, b, m)
+    general = [(x, *end) for x, end in product(inner, ends)]  # (x, P1, P2, b, m)
     equal = list(product(inner, sizes, sizes))  # (x, P, b)
+    mirrored = [(x - half, P, b) for x, P, b in product(shares, sizes, sizes)]
     counts = list(product((1, 3, 8), (1, 4, 8), (1, 2, 5), priors))  # whole pixels
-    rows = []
+    rows, once = [], "holds once corrected"
 
-    def row(claim, how, errors, verdict="holds", printed=None):
-        error = max(abs(e) for e in errors)
+    def row(claim, how, results, verdict="holds", printed=None):
+        # A result is a gap, which should be zero, or says whether the claim holds.
+        error = max(int(not r) if isinstance(r, bool) else abs(r) for r in results)
         # 1e-50 is as good as zero: identities give 0, difference quotients about 1e-58.
         verdict = verdict if error < Fraction(1, 10**50) else "FAILS"
         entry = {"claim": claim, "how": how, "error": float(error), "verdict": verdict}
         if printed:
             wrong, right, names, cases = printed
             gap, worst = max((abs(wrong(*c) - right(*c)), c) for c in cases)
-            where = ", ".join(f"{k} = {v}" for k, v in zip(names, worst))
+            where = ", ".join(f"{k} = {v}" for k, v in zip(names.split(), worst))
             entry |= {"printed_error": float(gap), "printed_worst_at": where}
         rows.append(entry)
 
-    e = [
-        I_G(Fraction(i, b), P1, P2, b, m) - counted_F(i, b - i, P1, P2, b, m)
-        for P1, P2, b, m in counts
-        for i in range(b + 1)
-    ]
+    cases = [(i, *case) for case in counts for i in range(case[2] + 1)]
+    e = [I_G(Fraction(i, c[2]), *c) - counted_F(i, c[2] - i, *c) for i, *c in cases]
     row("Eq. 1", "pixels counted", e)
-
-    once, names = "holds once corrected", ("x", "P1", "P2", "b", "m")
     e = [dI_G(*case) - slope(I_G, *case) for case in general]
-    printed = dI_G_as_printed, dI_G, names, general
+    printed = dI_G_as_printed, dI_G, "x P1 P2 b m", general
     row("Eq. 2", "difference quotient of Eq. 1", e, once, printed)
     e = [d2I_G(*case) - slope(dI_G, *case) for case in general]
-    printed = d2I_G_as_printed, d2I_G, names, general
+    printed = d2I_G_as_printed, d2I_G, "x P1 P2 b m", general
     row("Eq. 3", "difference quotient of Eq. 2", e, once, printed)
-
-    # Strictly convex: below its chord and bent upwards; and any split is worse than the
-    # better end. An error is 1 for a case where that is not so.
-    e = []
-    for x, end in product(inner, ends):
+    # Strictly convex: below its chord and bent upwards. And below the better end.
+    e = [d2I_G(*case) > 0 for case in general]
+    for x, *end in general:
         at_x, at_0, at_1 = (I_G(share, *end) for share in (x, 0, 1))
-        below = at_x < (1 - x) * at_0 + x * at_1 and at_x < max(at_0, at_1)
-        e.append(0 if below and d2I_G(x, *end) > 0 else 1)
+        e += [at_x < (1 - x) * at_0 + x * at_1, at_x < max(at_0, at_1)]
     row("Theorem 3.1", "chord, second derivative, best end", e)
-
-    row("Eq. 4", "Eq. 1 at x = 0", [I_G_at_0(*c) - I_G(0, *c) for c in ends])
-    row("Eq. 5", "Eq. 1 at x = 1", [I_G_at_1(*c) - I_G(1, *c) for c in ends])
-
-    # I(0) - I(1) is n - m times a factor that is positive whatever P1, P2 and b are.
+    # "The maxima will depend on m ... and P_1, P_2 and b." Their value does. Which end
+    # is best does not: I(0) - I(1) is n - m times what is positive for all sizes.
     e = []
     for P1, P2, b, m in ends:
         gap = I_G_at_0(P1, P2, b, m) - I_G_at_1(P1, P2, b, m)
         e += [gap - (1 - 2 * m) * (2 - P1 / (P1 + b) - P2 / (P2 + b))]
-    row("Remark under Eq. 5", "sizes do not move the best end", e, "does not hold")
-
-    # x = 0 gives the common region to the right instance, which is right with
-    # probability n. The paper's proof says so too; its statement says m.
+        e += [ceiling(P1, P2, b, m) < ceiling(2 * P1, P2, b, m) or m in (0, 1)]
+    row("Remark above Eq. 4", "sizes move the value, not the end", e, "ambiguous")
+    row("Eq. 4", "Eq. 1 at x = 0", [I_G_at_0(*c) - I_G(0, *c) for c in ends])
+    row("Eq. 5", "Eq. 1 at x = 1", [I_G_at_1(*c) - I_G(1, *c) for c in ends])
+    # x = 0, b to the right one, is true with probability n. The proof has it so too.
     e = []
-    for (P, b), m in product(pairs, priors):
+    for P, b, m in product(sizes, sizes, priors):
         gap = I_G_at_0(P, P, b, m) - I_G_at_1(P, P, b, m)
-        e.append(0 if (gap > 0, gap < 0) == (m < half, m > half) else 1)
+        e += [(gap > 0, gap < 0) == (m < half, m > half)]
     row("Corollary 3.2", "Eqs. 4, 5: x = 0 is best when n > m", e, "reversed")
-
     e = [I_equal(x, P, b) - I_G(x, P, P, b, half) for x, P, b in equal]
     row("Eq. 6", "Eq. 1 with P1 = P2, m = 1/2", e)
     e = [dI_equal(*case) - slope(I_equal, *case) for case in equal]
@@ -402,64 +344,49 @@ def check_claims():
     row("Eq. 9", "Eq. 8 at x = 1/2", e)
     e = [I_max(P, b) - I_equal(x, P, b) for P, b in pairs for x in (0, 1)]
     row("Eq. 10", "Eq. 6 at both ends", e)
-
     # The slope is zero at 1/2 and has the sign of x - 1/2 elsewhere: one minimum.
-    e = [dI_equal(half, P, b) for P, b in pairs]
-    for x, P, b in equal:
-        if x != half:
-            e.append(0 if dI_equal(x, P, b) * (x - half) > 0 else 1)
+    e = [(dI_equal(x, P, b) > 0) == (x > half) for x, P, b in equal]
+    e += [(dI_equal(x, P, b) < 0) == (x < half) for x, P, b in equal]
     row("Theorem 3.3", "sign of Eq. 7 on both sides of 1/2", e)
-
-    e = [I_symmetric(x - half, P, b) - I_equal(x, P, b) for x, P, b in equal]
-    e += [I_symmetric(half - x, P, b) - I_equal(x, P, b) for x, P, b in equal]
-    cases = [(x - half, P, b) for x, (P, b) in product(shares, pairs)]
-    printed = I_symmetric_as_printed, I_symmetric, ("y", "P", "b"), cases
+    e = [I_symmetric(y, P, b) - I_equal(half + y, P, b) for y, P, b in mirrored]
+    e += [I_symmetric(y, P, b) - I_equal(half - y, P, b) for y, P, b in mirrored]
+    printed = I_symmetric_as_printed, I_symmetric, "y P b", mirrored
     row("Eq. 11", "Eq. 6 at 1/2 + y and 1/2 - y", e, once, printed)
     e = [I_equal(x, P, b) - I_equal(1 - x, P, b) for x, P, b in equal]
     row("Corollary 3.4", "Eq. 6 mirrored", e)
-
-    pixels = [(Fraction(P), Fraction(b)) for P, b in product((1, 3, 8), (1, 2, 5))]
-    e = [I_D(P, b) - counted_F(int(b), int(b), int(P), int(P), int(b), half)
-         for P, b in pixels]  # fmt: skip
+    whole = product((1, 3, 8), (1, 2, 5))
+    e = [I_D(Fraction(P), b) - counted_F(b, b, P, P, b, half) for P, b in whole]
     row("Eq. 12", "pixels counted", e)
     row("Theorem 3.5", "Eq. 12 = Eq. 10", [I_D(P, b) - I_max(P, b) for P, b in pairs])
-
-    # "Neither" ties as well, and so do all four for unequal sizes: a tie prefers none.
-    e = []
-    for trio, (a, c) in product(trios, CORNERS.values()):
-        e.append(F(a, c, *trio, half) - F(1, 1, *trio, half))
+    # "Neither" ties as well: a tie prefers none. Nor does it need equal areas.
+    beyond, at = "holds (beyond the paper)", CORNERS.values()
+    e = [F(*ac, P, P, b, half) - I_max(P, b) for ac in at for P, b in pairs]
     row("  so that both is preferred", "four corners of F tie", e, "does not follow")
-
-    beyond = "holds (beyond the paper)"
-    e = [
-        F(Fraction(i, b), Fraction(j, b), P1, P2, b, m) - counted_F(i, j, P1, P2, b, m)
-        for P1, P2, b, m in counts
-        for i, j in product(range(b + 1), range(b + 1))
-    ]
+    e = [F(*ac, *trio, half) - ceiling(*trio, half) for ac in at for trio in trios]
+    row("  nor are equal areas needed", "they tie for P1 != P2 too", e, beyond)
+    e, best = [], []
+    for P1, P2, b, m in counts:
+        found = []
+        for i, j in product(range(b + 1), range(b + 1)):
+            found.append(counted_F(i, j, P1, P2, b, m))
+            e += [F(Fraction(i, b), Fraction(j, b), P1, P2, b, m) - found[-1]]
+        best += [ceiling(Fraction(P1), Fraction(P2), b, m) - max(found)]
     row("F(a, c)", "pixels counted", e, beyond)
-
+    row("ceiling", "best F(a, c), pixels counted", best, beyond)
     # dF/da is positive where (P + ab)^2 > P(P+b). At a = 1/2 they differ by b^2/4, so
     # an undecided network is above a* and is pushed up, for the right instance too.
     e = [(P + b / 2) ** 2 - P * (P + b) - b**2 / 4 for P, b in pairs]
-    for P, b in pairs:
-        e.append(0 if min(dF(half, half, P, P, b, half)) > 0 else 1)
+    e += [undecided_end(P, b, half) == "both" for P, b in pairs]
     row("a* < 1/2: undecided goes to both", "(P+b/2)^2 - P(P+b) = b^2/4", e, beyond)
-
-    e = []
-    for p, (P1, P2, b) in product(shares, trios):
-        tight = P1 + P2 + b  # the smallest image, and a larger one
-        for area in (tight, 4 * tight):
-            e.append(0 if min(common_push(p, area, P1, P2, b, half)) > 0 else 1)
+    images = product(shares, trios, (1, 4))  # the pair fills the image, or a quarter
+    e = [min(common_push(p, k * sum(t), *t, half)) > 0 for p, t, k in images]
     row("an untrained mask goes to both", "push on it at every level", e, beyond)
-
-    e, step = [], Fraction(1, 10**6)
-    for P, b in pairs:  # just inside the limits the push on c is up, just outside down
-        for limit, at in (
-            (undecided_prior_limit(P, b), half),
-            (both_prior_limit(P, b), 1),
-        ):
-            inside, outside = (dF(at, at, P, P, b, limit + s)[1] for s in (-step, step))
-            e.append(0 if inside > 0 > outside else 1)
+    e = []  # at the bounds the push on c is zero: just below them up, just above down
+    for P, b in pairs:
+        for bound, c in (undecided_prior_limit, half), (both_prior_limit, 1):
+            ms = [bound(P, b) + s for s in (-step, 0, step)]
+            below, at, above = (dF(c, c, P, P, b, m)[1] for m in ms)
+            e += [below > 0 > above, at]
     row("how far m may leave 1/2", "dF/dc changes sign there", e, beyond)
     return rows
 
@@ -467,190 +394,143 @@ def check_claims():
 # --------------------------------------------------------------------------------------
 # The figure
 
+MS = {0.3: "#08519c", 0.4: "#5b9bd5", 0.5: "black", 0.6: "#f0a04b", 0.7: "#c04a00"}
+THICK, THIN = {"color": "black", "lw": 3.5}, {"color": "#00806a", "lw": 1.8}
+PRINTED = {"color": "#d6279a", "ls": (0, (4, 2)), "lw": 1.8}  # a form that is wrong
+CEILING = {"color": "0.7", "lw": 7, "solid_capstyle": "butt", "zorder": 0}
+WORST = {"marker": "v", "color": "black", "ms": 9, "ls": "none"}
+SETTING = """What one decision can score when the truth is ambiguous
+
+Two own regions of P1 and P2 pixels (P if they are equal) touch a common region of b
+pixels. The left one owns it with probability m, else the right one.
+Dashed in magenta: what the paper prints, where it is wrong."""
+READING = """A network gives a share a of the common region to
+the left instance and, freely, a share c to the right.
+
+All corners score the same: the tie of Theorem 3.5
+prefers none of them. Eq. 12 is the corner "both".
+The score rises away from the dashed lines. Undecided,
+a = c = 1/2, is above both for every b: the way up
+from there leads to "both"."""
+
 
 def draw_landscape(ax, P, b, m=0.5):
-    """Draw F(a, c) for P1 = P2 = P into a matplotlib Axes: filled contours (returned),
-    the gradient's flow, the dividing points (dashed) and the four corners."""
-    grid = np.linspace(0, 1, 101)
-    a, c = np.meshgrid(grid, grid)  # (101, 101), a along the columns
+    """Draw F for P1 = P2 = P into a matplotlib Axes: contours (returned), flow of the
+    gradient, corners, and dividing points if between 0 and 1. ValueError: see check."""
+    a, c = np.meshgrid(*[np.linspace(0, 1, 101)] * 2)  # (101, 101), a along the columns
     contours = ax.contourf(a, c, F(a, c, P, P, b, m), levels=14, cmap="cividis")
-    flow = dF(a, c, P, P, b, m)
-    ax.streamplot(
-        a, c, *flow, color="white", density=0.55, linewidth=0.6, arrowsize=0.8
-    )
-    star = dividing_point(P, b, m)
-    look = {"color": "white", "linestyle": "--", "linewidth": 1.2}
-    ax.axvline(star, label="a* and c*: arrows (gradient) lead away from them", **look)
-    ax.axhline(dividing_point(P, b, 1 - m), **look)
-    ax.text(
-        star - 0.045, 0.02, f"a* = {star:.3f}", color="white", fontsize=8, rotation=90
-    )
-    box = {"boxstyle": "round", "fc": "white", "ec": "none", "alpha": 0.85}
-    for name, (i, j) in CORNERS.items():
-        up = {"both": -75}.get(name, -28 if j else 28)  # clear of exp_single's path
+    flow = {"color": "white", "density": 0.55, "linewidth": 0.6, "arrowsize": 0.8}
+    ax.streamplot(a, c, *dF(a, c, P, P, b, m), **flow)
+    label = "a*, c*: the score is lowest here along a, along c"
+    for line, name, turn, p in (ax.axvline, "a*", 90, m), (ax.axhline, "c*", 0, 1 - m):
+        star = dividing_point(P, b, p) if p else np.inf
+        if 0 < star < 1:
+            line(star, color="white", ls="--", lw=1.2, label=label)
+            look = {"rotation": turn, "ha": "right" if turn else "left", "va": "bottom"}
+            at = (star - 0.01, 0.02) if turn else (0.02, star)
+            ax.text(*at, f"{name} = {star:.3f}", color="white", fontsize=8, **look)
+            label = None  # once in the legend
+    look = {"fontsize": 9, "va": "center", "zorder": 5}
+    look |= {"bbox": {"boxstyle": "round", "fc": "white", "ec": "none", "alpha": 0.85}}
+    look |= {"arrowprops": {"arrowstyle": "-", "color": "white"}}
+    for name, (i, j) in CORNERS.items():  # names keep off the diagonals: paths go there
+        at, text = (0.03 + 0.94 * i, 0.28 + 0.44 * j), f"{F(i, j, P, P, b, m):.3f}"
+        side = "right" if i else "left"
+        ax.annotate(f"{name}\n{text}", (i, j), at, ha=side, **look)
         ax.plot(i, j, "o", color="white", mec="black", ms=9, clip_on=False, zorder=5)
-        ax.annotate(
-            f"{name}\n{F(i, j, P, P, b, m):.3f}",
-            (i, j),
-            xytext=(-10 if i else 10, up),
-            textcoords="offset points",
-            ha="right" if i else "left",
-            va="center",
-            fontsize=9,
-            bbox=box,
-            zorder=5,
-        )
-    ax.set_xlabel("a: share of the common region given to the left instance")
-    ax.set_ylabel("c: share of it given to the right instance")
+    ax.set(xlabel="a: share of the common region given to the left instance")
+    ax.set(ylabel="c: share of it given to the right instance")
     ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
     return contours
 
 
 def plot():
-    """Fig. 2 (three panels) and the landscape F(a, c) for b = P, as in the experiments.
-
-    Returns the Figure and a dict of its numbers.
-    """
-    P, b, m = 4.0, 1.0, 0.5  # those of Fig. 2
-    others = ((0.3, "-"), (0.4, "--"), (0.6, "-."), (0.7, ":"))  # m and line style
-    x = np.linspace(0, 1, 201)
-    fig = Figure(figsize=(12, 9.5), layout="constrained")
-    axes = fig.subplots(2, 2).ravel()
-    panels = (
-        (I_G, "average IoU score", "(a) The score of a split is convex (Eq. 1)"),
-        (
-            dI_G,
-            "slope",
-            "(b) For m = 1/2 its slope is zero at x = 1/2 (Eq. 2, corrected)",
-        ),
-        (d2I_G, "second derivative", "(c) It bends up everywhere (Eq. 3, corrected)"),
-    )
-    for ax, (f, label, title) in zip(axes, panels):
-        for prior, style in others:
-            ax.plot(
-                x, f(x, P, P, b, prior), style, c="0.6", lw=0.9, label=f"m = {prior}"
-            )
-        ax.plot(x, f(x, P, P, b, m), color="black", linewidth=2.5, label=f"m = {m}")
-        ax.set_xlabel("x: share of the common region given to the left instance")
-        ax.set_ylabel(label)
-        ax.set_title(title, fontsize=10, loc="left")
-    low, high = I_equal(0.5, P, b), I_max(P, b)
-    axes[0].plot(0.5, low, "v", color="tab:blue", ms=10, label="minimum, x = 1/2")
-    label = f"two maxima, 1 + P/(P+b) = {high:.3f}"
-    axes[0].plot([0, 1], [high, high], "^", color="tab:red", ms=10, label=label)
-    axes[1].plot(0.5, 0, "v", color="tab:blue", ms=10, label="minimum, x = 1/2")
-    for ax, place in zip(axes, ("upper center", "lower right", "upper center")):
-        ax.legend(fontsize=8, ncols=2, loc=place)
-    axes[1].axhline(0, color="0.8", linewidth=0.8, zorder=0)
-
-    ax, square = axes[3], (P, P, P)  # b = P, where a* is well away from 1/2
-    contours = draw_landscape(ax, P, P)
-    fig.colorbar(contours, ax=ax, label="average score F(a, c)", shrink=0.85)
-    path = ascend(0.5, 0.5, *square, 0.5)
-    label = "gradient ascent from undecided, a = c = 1/2"
-    ax.plot(*path.T, color="tab:red", linewidth=3, label=label)
-    ax.plot(0.5, 0.5, "s", color="tab:red", markeredgecolor="white", markersize=9)
-    ax.plot([0, 1], [1, 0], ":", color="black", label="the paper's splits, c = 1 - a")
-    ax.legend(
-        fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.11), facecolor="0.6"
-    )
-    title = "(d) Two free shares, own parts learned, b = P, m = 1/2:\n"
+    """Draw every equation, the paper's Fig. 2 as (a-c), and F. Returns the Figure."""
+    fig = Figure(figsize=(9, 13.5), layout="constrained")
+    upper, lower = fig.subfigures(2, 1, height_ratios=(2.6, 1))
+    axes = upper.subplot_mosaic("ab;cd;ef")
+    P, b, x, ms = 4.0, 1.0, np.linspace(0, 1, 201), np.array([*MS])
+    for ax, f in zip(axes.values(), (I_G, dI_G, d2I_G)):
+        for m, colour in MS.items():
+            y = f(x, P, P, b, m)
+            ax.plot(x, y, color=colour, lw=1.5)
+            ax.text(1.06, y[-1], f"m = {m}", color=colour, va="center", fontsize=8)
+    starts, ends, r = I_G_at_0(P, P, b, ms), I_G_at_1(P, P, b, ms), 4 * x[1:]  # r: b/P
+    circles = {"color": "black", "marker": "o", "ls": "none", "ms": 5}
+    squares, pair = circles | {"marker": "s"}, circles | {"color": MS[0.3], "ls": ":"}
+    y, two, wrong = [0.2, 0.8], np.full(2, 0.3), I_symmetric_as_printed(x - 0.5, 1, 1)
+    for panel, across, up, look, name in (
+        ("a", x, I_equal(x, P, b), THICK, "Eq. 6: m = 1/2"),
+        ("a", 0 * ms, starts, circles, "Eq. 4: the end x = 0"),
+        ("a", 0 * ms + 1, ends, squares, "Eq. 5: the end x = 1"),
+        ("a", x, 0 * x + I_max(P, b), CEILING, "Eqs. 10, 12: ceiling for m = 1/2"),
+        ("a", 0.5, I_equal(0.5, P, b), WORST, "Theorem 3.3: worst split, m = 1/2"),
+        ("b", x, dI_equal(x, P, b), THICK, "Eq. 7: m = 1/2"),
+        ("b", 0.5, 0, WORST, "slope 0: worst split, m = 1/2"),
+        ("b", x, dI_G_as_printed(x, P, P, b, 0.7), PRINTED, "Eq. 2 printed: m = 0.7"),
+        ("c", x, d2I_equal(x, P, b), THICK, "Eq. 8: m = 1/2"),
+        ("c", 0.5, d2I_equal_at_half(P, b), WORST, "Eq. 9: m = 1/2, x = 1/2"),
+        ("c", x, d2I_G(x, P, 3, b, 0.5), THIN, "Eq. 3 corrected: P2 = 3, m = 1/2"),
+        ("c", x, d2I_G_as_printed(x, P, 3, b, 0.5), PRINTED, "Eq. 3 printed: P2 = 3"),
+        ("d", x, 0 * x + I_max(1, 1), CEILING, "Eq. 10: ceiling"),
+        ("d", x, I_symmetric(x - 0.5, 1, 1), THICK, "Eq. 11 corrected, which is Eq. 6"),
+        ("d", y, I_symmetric(two, 1, 1), pair, "a symmetric pair scores the same"),
+        ("d", x, wrong, PRINTED, "Eq. 11 printed: below Eq. 10 at the ends"),
+        ("e", x, ceiling(1, 1, 1, x), CEILING, "ceiling: the better of the two"),
+        ("e", x, I_G_at_0(1, 1, 1, x), {"color": MS[0.3]}, "Eq. 4: right gets b"),
+        ("e", x, I_G_at_1(1, 1, 1, x), {"color": MS[0.7]}, "Eq. 5: left gets b"),
+        ("e", x, 1.5 - abs(x - 0.5), PRINTED, "Corollary 3.2 printed: the worse"),
+        ("f", r, I_max(1, r), CEILING, "Eqs. 10, 12: b to one or to both"),
+        ("f", r, I_equal(0.5, 1, r), THICK, "Eq. 6 at x = 1/2: b split evenly"),
+    ):
+        axes[panel].plot(across, up, label=name, **look)
+    titles = {
+        "a": "Any split is worse than the best end\nEqs. 1, 4-6, 10, 12; P = 4, b = 1",
+        "b": "The slope of (a): one minimum\nEqs. 2 (corrected), 7; P = 4, b = 1",
+        "c": "The slope rises: (a) is convex\nEqs. 3 (corrected), 8, 9; P = 4, b = 1",
+        "d": "The score mirrors itself at x = 1/2\nEqs. 6, 10, 11; b = P, m = 1/2",
+        "e": "The likelier owner should get b\nEqs. 4, 5, Corollary 3.2; b = P",
+        "f": "The larger b, the more an even split costs\nEqs. 6, 10, 12; m = 1/2",
+    }
+    for panel, ax in axes.items():
+        ax.set_title(f"({panel}) {titles[panel]}", fontsize=10, loc="left")
+        ax.set(xlabel="x: share of b given to the left instance")
+        ax.set(ylabel="IoU left + IoU right,\naveraged over both truths")
+        legend = ax.legend(fontsize=8, loc="upper center")
+        bottom, top = ax.get_ylim()  # room for the legend above the curves
+        ax.set_ylim(bottom, top + (top - bottom) * 0.16 * len(legend.texts))
+    axes["b"].set(ylabel="slope of the score")
+    axes["c"].set(ylabel="second derivative of the score")
+    axes["d"].set_xticks([0, 0.2, 0.5, 0.8, 1], ["0", "1/2 - y", "1/2", "1/2 + y", "1"])
+    axes["e"].set(xlabel="m: probability that the left instance owns b")
+    axes["f"].set(xlabel="b/P: size of the common region")
+    ax, key = lower.subplots(1, 2)
+    lower.colorbar(draw_landscape(ax, 1, 1), ax=ax, label="average score F", shrink=0.8)
+    path, red = ascend(0.5, 0.5, 1, 1, 1, 0.5).T, "#e0301e"
+    ax.plot(*path, color="white", lw=5, zorder=6)
+    ax.plot(*path, color=red, lw=3, label="gradient ascent from undecided", zorder=6)
+    ax.plot(0.5, 0.5, "s", color=red, mec="white", ms=10, zorder=7)
+    ax.plot([0, 1], [1, 0], "k:", label="the paper's splits, c = 1 - a")
+    title = '(g) Why "both": the corners tie, the way there decides'
     ax.set_title(
-        title + "corners tie, undecided leads to both", fontsize=10, loc="left"
+        f"{title}\nown regions learned, b = P, m = 1/2", fontsize=10, loc="left"
     )
-    title = "What one decision can score when the truth is ambiguous"
-    fig.suptitle(f"{title} (a-c: P1 = P2 = {P:g}, b = {b:g})")
-
-    fig2 = {
-        "P": P,
-        "b": b,
-        "m": m,
-        "minimum": [0.5, low],
-        "maxima": [[0, high], [1, high]],
-    }
-    landscape = {
-        "b_over_P": 1.0,
-        "corners": {name: F(*at, *square, 0.5) for name, at in CORNERS.items()},
-        "undecided": F(0.5, 0.5, *square, 0.5),
-        "dividing_point": dividing_point(P, P),
-        "ascent_ends_at": path[-1].tolist(),
-        "undecided_prior_limit": undecided_prior_limit(P, P),
-        "both_prior_limit": both_prior_limit(P, P),
-    }
-    return fig, {"fig2": fig2, "landscape": landscape}
+    key.text(0, 0.98, READING, va="top", fontsize=9)
+    key.legend(*ax.get_legend_handles_labels(), loc="lower left", facecolor="0.6")
+    key.axis("off")
+    fig.suptitle(SETTING, fontsize=10)
+    return fig
 
 
-# --------------------------------------------------------------------------------------
-# Command line and files, for every script
-
-
-class Parser(argparse.ArgumentParser):
-    """An ArgumentParser with --out whose errors are one line and exit status 2."""
-
-    def __init__(self, doc):
-        layout = argparse.RawDescriptionHelpFormatter
-        super().__init__(description=doc, formatter_class=layout)
-        text = "folder for the picture and the JSON, default %(default)s"
-        self.add_argument("--out", type=writable_folder, default="figures", help=text)
-
-    def error(self, message):
-        self.exit(2, f"{self.prog}: error: {message}\n")
-
-
-def writable_folder(path):
-    """An argparse type: make the folder, try to write into it, return its path."""
-    try:
-        os.makedirs(path, exist_ok=True)
-        tempfile.TemporaryFile(dir=path).close()
-    except OSError as e:
-        raise argparse.ArgumentTypeError(f"cannot write to {path!r}: {e.strerror}")
-    return path
-
-
-def save(fig, numbers, out, name):
-    """Write OUT/name.png and OUT/name.json and say so.
-
-    Each is written under a temporary name and renamed, so that no half-written file is
-    left under its own. NaN and infinity, which JSON does not know, raise ValueError.
-    """
-    lines = []
-    for key, value in numbers.items():  # a line a key, and a line a row of a history
-        text = json.dumps(value, allow_nan=False)
-        if isinstance(value, list) and value and isinstance(value[0], dict):
-            rows = [json.dumps(row, allow_nan=False) for row in value]
-            text = "[\n  " + ",\n  ".join(rows) + "\n ]"
-        lines.append(f" {json.dumps(key)}: {text}")
-    paths = [os.path.join(out, f"{name}.{ending}") for ending in ("png", "json")]
-    temporary = [f"{path}.{os.getpid()}.tmp" for path in paths]
-    try:
-        fig.savefig(temporary[0], format="png", dpi=110)
-        with open(temporary[1], "w") as f:
-            f.write("{\n" + ",\n".join(lines) + "\n}\n")
-        for old, new in zip(temporary, paths):
-            os.replace(old, new)
-    finally:
-        for path in temporary:
-            if os.path.exists(path):
-                os.remove(path)
-    print(f"saved {paths[0]} and {paths[1]}")
-
-
-def script(main):
-    """Run a script's main function, with one line in place of a traceback for Ctrl-C
-    (status 130) and for files that cannot be written (status 2)."""
-    try:
-        main()
-    except KeyboardInterrupt:
-        print("interrupted: earlier files are left whole", file=sys.stderr)
-        sys.exit(130)
-    except OSError as e:
-        print(f"error: {e}", file=sys.stderr)
-        sys.exit(2)
-
-
-def main():
-    args = Parser(__doc__).parse_args()
+def main(argv=None):
+    """Check, print, save, draw. Returns the numbers (theory.json) and the Figure."""
+    parser = common.Parser(__doc__)
+    args = parser.parse_args(argv)
+    parser.writable(args.out)
     rows = check_claims()
+    print(
+        "On a grid of exact fractions; a difference quotient is off by about 1e-57.\n"
+    )
     layout = "{:<34}{:<37}{:>11}   {}"
     print(layout.format("claim", "checked by", "largest gap", "verdict"))
     for r in rows:
@@ -659,9 +539,22 @@ def main():
         if "printed_error" in r:
             gap = f"as printed off by up to {r['printed_error']:.3g}"
             print(f"{'':<34}{gap}, at {r['printed_worst_at']}")
-    fig, numbers = plot()
-    save(fig, {"claims": rows, **numbers}, args.out, "theory")
+    fig2 = {"P": 4.0, "b": 1.0, "m": 0.5, "minimum": [0.5, I_equal(0.5, 4.0, 1.0)]}
+    fig2["maxima"] = [[x, I_max(4.0, 1.0)] for x in (0, 1)]
+    landscape = {
+        "b_over_P": 1.0,
+        "corners": {name: F(*at, 1, 1, 1, 0.5) for name, at in CORNERS.items()},
+        "undecided": F(0.5, 0.5, 1, 1, 1, 0.5),
+        "dividing_point": dividing_point(1, 1),
+        "ascent_ends_at": ascend(0.5, 0.5, 1, 1, 1, 0.5)[-1].tolist(),
+        "undecided_prior_limit": undecided_prior_limit(1, 1),
+        "both_prior_limit": both_prior_limit(1, 1),
+    }
+    numbers = {"claims": rows, "fig2": fig2, "landscape": landscape}
+    common.save(f"{args.out}/theory.json", numbers)
+    common.save(f"{args.out}/theory.png", fig := plot())
+    return numbers, fig
 
 
 if __name__ == "__main__":
-    script(main)
+    common.script(main)

@@ -92,3 +92,15 @@ class UNet(nn.Module):
 
     def forward(self, x):
         return self.decode(*self.encode(x))
+
+
+def describe(net, images):
+    """Print a network's weights, part by part, and the shapes of one forward pass."""
+    sizes = {k: sum(p.numel() for p in v.parameters()) for k, v in net.named_children()}
+    parts = ", ".join(f"{name} {size:,}" for name, size in sizes.items() if size)
+    print(f"{type(net).__name__}: {sum(sizes.values()):,} weights ({parts})")
+    print(f"images {tuple(images.shape)} -> logits {tuple(net(images).shape)}")
+
+
+if __name__ == "__main__":
+    describe(UNet(), torch.zeros(2, 1, 32, 32))

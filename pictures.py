@@ -1,0 +1,224 @@
+"""How masks and scores are shown: painted images, galleries, film strips, films, curves
+over training."""
+
+import numpy as np
+import torch
+from matplotlib.animation import PillowWriter
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+
+import common
+import data
+
+RED, YELLOW, ORANGE = (0.88, 0.20, 0.20), (1.00, 0.90, 0.20), (1.00, 0.52, 0.05)
+# How an outcome is drawn: as it is painted, and told apart without colours too.
+LOOKS = {
+    "left": {"fc": RED},
+    "right": {"fc": YELLOW},
+    "both": {"fc": ORANGE, "hatch": ".."},
+    "neither": {"fc": "white"},
+    "split": {"fc": "0.85", "hatch": "//"},
+    "unlearned": {"fc": "white", "hatch": "xxxx"},
+    "died": {"fc": "black"},
+}
+BOX = {"boxstyle": "round", "fc": "white", "ec": "none", "alpha": 0.85}
+
+
+def paint(images, masks):
+    """Paint masks on images: left instance red, right one yellow, both orange, and a
+    share in between as a mixture; what no instance claims stays grey. Every other pixel
+    of what both masks claim, cut off at 1/2, is darker: orange is dotted.
+
+    images (n, 1, H, W), masks (n, 2, H, W) of one decision -> RGB (n, H, W, 3) in
+    [0, 1], a tensor on the CPU.
+    """
+    images, masks = images.detach().cpu(), masks.detach().cpu()
+    a, c = masks[:, 0, ..., None], masks[:, 1, ..., None]  # (n, H, W, 1)
+    red, yellow, orange = torch.tensor((RED, YELLOW, ORANGE))
+    grey = 0.15 + 0.8 * images[:, 0, ..., None].clamp(0, 1)  # (n, H, W, 1)
+    colour = a * (1 - c) * red + (1 - a) * c * yellow + a * c * orange  # (n, H, W, 3)
+    rgb = (1 - a) * (1 - c) * grey + colour
+    dots = (masks > 0.5).all(1)  # (n, H, W)
+    dots[:, ::2] = dots[:, :, ::2] = False
+    rgb[dots] *= 0.6
+    return rgb.clamp(0, 1)
+
+
+def show(ax, rgb, part=None, title=""):
+    """Draw an RGB image (H, W, 3) into a matplotlib Axes and outline part (H, W)."""
+    ax.imshow(rgb.numpy(), interpolation="nearest")
+    if part is not None:
+        y, x = part.cpu().nonzero().unbind(1)
+        corner = x.min().item() - 0.5, y.min().item() - 0.5
+        side = (x.max() - x.min() + 1).item()
+        ax.add_patch(Rectangle(corner, side, side, fill=False, linestyle="--"))
+    ax.set_title(title, fontsize=9)
+    ax.set(xticks=[], yticks=[])
+
+
+def key(fig, names, **place):
+    """Add a legend of what is painted to a Figure or SubFigure."""
+    looks = {"left instance": "left", "right instance": "right", "both": "both"}
+    handles = [Patch(ec="black", label=k, **LOOKS[v]) for k, v in looks.items()]
+    handles.append(Patch(fill=False, linestyle="--", label="common region"))
+    handles = [h for h in handles if h.get_label() in names]
+    place = {"loc": "outside lower center", "ncols": 4, "frameon": False} | place
+    fig.legend(handles=handles, fontsize=9, **place)
+
+
+def gallery(fig, images, parts, masks=None, rows=3):
+    """Fill a matplotlib SubFigure: a row an image, with the input, both truths and each
+    decision of masks (n, D, 2, H, W), if given, under its outcome for that image."""
+    truths = data.groupings(parts)
+    columns = [("input", torch.zeros_like(truths[:, 0]))]
+    columns += [("if the left owns it", truths[:, 0])]
+    columns += [("if the right owns it", truths[:, 1])]
+    names = ["left instance", "right instance", "common region"]
+    if masks is not None:
+        found = data.outcomes(masks[:rows], parts[:rows])  # (rows, D)
+        columns += [(f"decision {d + 1}", masks[:, d]) for d in range(found.shape[1])]
+        names.append("both")
+    rows = min(rows, len(images))
+    axes = fig.subplots(rows, len(columns), squeeze=False)
+    for j, (title, painted) in enumerate(columns):
+        for i, rgb in enumerate(paint(images[:rows], painted[:rows])):
+            show(axes[i, j], rgb, parts[i, 1], title if i == 0 else "")
+            if j >= 3:
+                axes[i, j].set_xlabel(data.OUTCOMES[found[i, j - 3]], fontsize=9)
+    key(fig, names)
+
+
+def evenly(history, n):
+    """The places of at most n rows of a history, evenly spaced on a logarithmic axis."""
+    steps = np.array([row["step"] for row in history])
+    wanted = np.geomspace(1, steps[-1], n)
+    return sorted({int(np.abs(steps - step).argmin()) for step in wanted})
+
+
+def strip(fig, history, film, image, columns=11):
+    """Fill a matplotlib SubFigure with one image's decisions over the training: a row a
+    decision, a column a step, dense early.
+
+    film is the list of masks (n, D, 2, H, W) of n images at the steps of history; image
+    (1, H, W) is the first of these.
+    """
+    chosen, decisions = evenly(history, columns), film[0].shape[1]
+    axes = fig.subplots(decisions, len(chosen), squeeze=False)
+    for d in range(decisions):
+        masks = torch.stack([film[k][0, d] for k in chosen])  # (columns, 2, H, W)
+        for j, rgb in enumerate(paint(image.expand(len(chosen), 1, -1, -1), masks)):
+            title = f"step {history[chosen[j]]['step']}" if d == 0 else ""
+            show(axes[d, j], rgb, title=title)
+        if decisions > 1:
+            axes[d, 0].set_ylabel(f"decision {d + 1}", fontsize=9)
+    fig.suptitle("The first of these images during the training", fontsize=10)
+
+
+def curves(ax, history, ceiling):
+    """Draw into a matplotlib Axes, over training, the score of each decision against
+    each grouping, of the better one, and the ceiling of a single decision."""
+    steps = [row["step"] for row in history]
+    colours = ("tab:blue", "tab:olive", "tab:purple", "tab:brown", "tab:cyan")
+    for d in range(len(history[0]["decisions"])):
+        for grouping, marker in (("left", "<"), ("right", ">")):
+            y = [row["decisions"][d][f"score_{grouping}_grouping"] for row in history]
+            look = {"color": colours[d % 5], "linestyle": ("-", "--", ":")[d % 3]}
+            look |= {"marker": marker, "ms": 5, "linewidth": 1.2}
+            label = f"decision {d + 1} if the truth is {grouping}"
+            ax.plot(steps, y, markevery=(d, 5), label=label, **look)
+    y = [row["score"] for row in history]
+    ax.plot(steps, y, color="black", linewidth=2.5, label="better decision, mean")
+    label = f"most that one decision can score, {ceiling:.3f}"
+    ax.axhline(ceiling, color="0.5", linestyle="-.", label=label)
+    if (step := data.broken_at(history, ceiling)) is not None:
+        ax.axvline(step, color="0.5", ls=":", label=f"more than that from step {step}")
+    ax.set(xscale="log", xlabel="training step (logarithmic)", ylim=(0, 2.05))
+    ax.set_ylabel("score on a batch (IoU left + IoU right)")
+    place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.14), "ncols": 2}
+    ax.legend(fontsize=8, frameon=False, **place)
+
+
+def path(ax, history):
+    """Draw into the Axes of theory.draw_landscape the shares (a, c) that decision 1
+    gives over training, each in the colour it paints the common region."""
+    first = [row["decisions"][0] for row in history]
+    shares = torch.tensor([(d["common_left"], d["common_right"]) for d in first])
+    a, c = shares.T.numpy()  # (rows,)
+    colours = paint(torch.ones(len(a), 1, 1, 1), shares[:, :, None, None])[:, 0, 0]
+    ax.plot(a, c, color="black", linewidth=1.2, zorder=6)
+    label = "the network during training, in the colour it paints the common region"
+    look = {"s": 70, "edgecolors": "black", "linewidths": 0.8, "zorder": 7}
+    ax.scatter(a, c, c=colours.numpy(), label=label, **look)
+    text = {"textcoords": "offset points", "fontsize": 9, "bbox": BOX, "zorder": 8}
+    ax.annotate("untrained", (a[0], c[0]), xytext=(12, -16), **text)
+    place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.1)}
+    ax.legend(facecolor="0.6", fontsize=9, **place)  # grey, since a* is drawn in white
+
+
+def save_film(path, title, history, film, images):
+    """Save a GIF: test images (n, 1, H, W) and what is decided on them, film as
+    in strip, over the training, with step and score."""
+    n, decisions = film[0].shape[:2]
+    heads = ["input"] + [f"decision {d + 1}" for d in range(decisions)]
+    side, gap = 64 / 80, 4 / 80  # inches at 80 dpi: two pixels a pixel compress well
+    width, height = (side + gap) * len(heads) + gap, (side + gap) * n + 0.8
+    fig = Figure(figsize=(width, height))
+    axes = fig.subplots(n, len(heads), squeeze=False)
+    edges = gap / width, 0.3 / height, 1 - gap / width, 1 - 0.5 / height
+    fig.subplots_adjust(*edges, gap / side, gap / side)
+    fig.suptitle(title, fontsize=9, y=0.99)
+    none = torch.zeros_like(film[0][:, :1])  # (n, 1, 2, H, W)
+    for j, head in enumerate(heads):
+        for i, rgb in enumerate(paint(images, none[:, 0])):
+            show(axes[i, j], rgb, title=head if i == 0 else "")
+    footer = fig.text(0.5, 0.08 / height, "", ha="center", fontsize=9)
+    rows = evenly(history, 30)
+
+    def write(temporary):
+        writer = PillowWriter(fps=8)
+        with writer.saving(fig, temporary, dpi=80):
+            for k in rows + [rows[-1]] * 12:  # the end stands still
+                for d in range(decisions):
+                    painted = (paint(images, film[k][:, d]) * 16).round() / 16
+                    for i, rgb in enumerate(painted):  # fewer colours, a smaller file
+                        axes[i, d + 1].images[0].set_data(rgb.numpy())
+                row = history[k]
+                footer.set_text(f"step {row['step']}, score {row['score']:.2f}")
+                writer.grab_frame()
+
+    common.save(path, write)
+
+
+def draw_world(shape, x):
+    """The grouping problem of Fig. 1a, the common region split at x, and images of a
+    data.Shape with both their groupings. Returns the Figure."""
+    fig = Figure(figsize=(12, 4.6), layout="constrained")
+    left, right = fig.subfigures(1, 2, width_ratios=(1.1, 1))
+
+    # One pair without noise, the common region split at x between the two instances.
+    tight = data.Shape(size=shape.width)
+    seed = torch.Generator().manual_seed(0)
+    images, parts = data.sample(1, seed, tight, noise=0)
+    own_left, common_part, own_right = parts[0]  # each (H, W)
+    to_left = common_part * (common_part.cumsum(1) <= x * shape.square)
+    masks = torch.stack((own_left + to_left, common_part - to_left + own_right))[None]
+    ax = left.subplots()
+    show(ax, paint(images, masks)[0], common_part)
+    for part, text, shift in zip(parts[0], ("$P_1$", "$b$", "$P_2$"), (0, 1, 0)):
+        v, u = part.nonzero().float().mean(0).tolist()
+        ax.text(u + shift, v, text, ha="center", va="center", fontsize=24)
+    v, u = (corner - 0.5 for corner in common_part.nonzero().amin(0).tolist())
+    cut, end = u + x * shape.square, u + shape.square
+    for low, high, text in ((u, cut, "$x$"), (cut, end, "$1-x$")):
+        arrow = {"arrowstyle": "<->", "color": "white", "shrinkA": 0, "shrinkB": 0}
+        ax.annotate("", (low, v - 1.6), (high, v - 1.6), arrowprops=arrow)
+        middle = {"color": "white", "ha": "center", "fontsize": 13}
+        ax.text((low + high) / 2, v - 2.7, text, **middle)
+    ax.set_ylim(v + shape.square + 5, v - 5)
+    ax.set_facecolor("0.15")  # as paint draws the background
+    ax.set_title("The grouping problem (Fig. 1a): who owns the common region b?")
+    ax.set_xlabel("a share x of b goes to the left instance, 1 - x to the right one")
+
+    gallery(right, *data.sample(3, torch.Generator().manual_seed(0), shape))
+    right.suptitle("Three images and the two valid groupings of each", fontsize=10)
+    return fig

@@ -1,0 +1,198 @@
+"""Many runs: jobs in processes of their own, rows that outlive a crash, what they
+amount to.
+
+A run is a row: a dict on a line of its own in a file of JSON lines. It says which run
+it is and what it was made with (variant, seed, version, settings, change, device,
+torch), and what it ended in or, under the key "error", what it died of.
+"""
+
+import json
+import math
+import os
+import queue
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor, as_completed
+
+KEYS = {"variant", "seed", "version", "settings", "change", "device", "torch"}
+
+
+# --------------------------------------------------------------------------------------
+# Processes
+
+
+def work(attempt):
+    """What a process of a sweep does: attempt(*job) -> row for every job, a line of
+    JSON, that comes by its standard input; it ends when that ends, whatever it does."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a run prints is not an answer
+    jobs = queue.SimpleQueue()
+
+    def listen():
+        for line in sys.stdin:
+            jobs.put(json.loads(line))
+        os._exit(0)  # the sweep is over, or was killed
+
+    threading.Thread(target=listen, daemon=True).start()
+    while True:
+        print(json.dumps(attempt(*jobs.get())), file=answers, flush=True)
+
+
+def run(module, jobs, died, workers):
+    """Let module.attempt(*job) run for all jobs; yields its rows as they end.
+
+    module is the name of one beside this file, a job a list that JSON knows; workers
+    is how many run at a time. Where a process dies, its row is died(job, text).
+    """
+    here = os.path.dirname(os.path.abspath(__file__))
+    code = "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); "
+    code += f"sys.path.insert(0, {here!r}); import sweep, {module}; "
+    code += f"sweep.work({module}.attempt)"
+    over, idle, everyone = threading.Event(), queue.SimpleQueue(), []
+
+    def start():
+        # A session of its own: Ctrl-C is for the sweep alone.
+        pipe = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        command = [sys.executable, "-c", code]
+        everyone.append(subprocess.Popen(command, start_new_session=True, **pipe))
+        idle.put(everyone[-1])
+
+    def one(job):
+        process = idle.get()
+        try:
+            print(json.dumps(job), file=process.stdin, flush=True)
+            row = json.loads(process.stdout.readline())
+            idle.put(process)
+            return row
+        except (OSError, ValueError):  # its pipe has ended
+            if not over.is_set():
+                start()
+            return died(job, f"the process died with status {process.wait()}")
+
+    pool = ThreadPoolExecutor(workers)
+    try:
+        for _ in range(min(workers, len(jobs))):
+            start()
+        for future in as_completed([pool.submit(one, job) for job in jobs]):
+            yield future.result()
+    finally:
+        over.set()
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in everyone:
+            process.kill()
+
+
+# --------------------------------------------------------------------------------------
+# Rows
+
+
+def append(row, path):
+    """Append a row to a file of JSON lines; when this returns, it is on the disk.
+
+    It starts with a new line, so that one torn by a crash spoils no other.
+    """
+    with open(path, "a") as f:
+        f.write("\n" + json.dumps(row, allow_nan=False))
+        f.flush()
+        os.fsync(f.fileno())
+
+
+def read(path):
+    """The rows of a file of JSON lines, [] if there is none; what is no row is dropped
+    with a word."""
+    if not os.path.exists(path):
+        return []
+    rows = []
+    with open(path, errors="replace") as f:
+        for line in filter(str.strip, f):
+            try:
+                row = json.loads(line)
+                known = KEYS | {"error" if "error" in row else "outcome"}
+                if not (known <= row.keys() and {**row["settings"], **row["change"]}):
+                    raise ValueError
+                rows.append(row)
+            except (ValueError, TypeError, AttributeError):
+                print(f"{path}: dropped {line[:30]!r}..., which is no run")
+    return rows
+
+
+def difference(row, other):
+    """How a row was made otherwise than another one, or than a label of the same keys;
+    "" where it was not. Numbers under "start" need agree to a thousandth only."""
+    there, here = (
+        {"version": r["version"], **r["settings"], **r["change"]} for r in (row, other)
+    )
+
+    def same(key):
+        a, b = there.get(key), here.get(key)
+        if key == "start" and a and b:
+            return all(map(lambda x, y: math.isclose(x, y, rel_tol=1e-3), a, b))
+        return a == b
+
+    return ", ".join(
+        f"{key} is {there.get(key)} there and {here.get(key)} here"
+        for key in sorted(there | here)
+        if not same(key)
+    )
+
+
+def distinct(rows):
+    """One row a run, as {(variant, seed): row}: the first that finished or, where none
+    did, the last that died."""
+    runs = {}
+    for row in rows:
+        key = row["variant"], row["seed"]
+        if key not in runs or "error" in runs[key]:
+            runs[key] = row
+    return runs
+
+
+# --------------------------------------------------------------------------------------
+# What they amount to
+
+
+def wilson(k, n, z=1.959964):
+    """The interval (low, high) of Wilson 1927 for a share seen k times in n.
+
+    z is a quantile of the normal distribution, by default for 95%. Unlike the usual
+    one, it holds near 0 and 1 too. ValueError: n below 1, k not in 0..n.
+    """
+    if n < 1:
+        raise ValueError(f"n must be at least 1, got {n}")
+    if not 0 <= k <= n:
+        raise ValueError(f"k must be in 0..{n}, got {k}")
+    middle, half = k + z**2 / 2, z * math.sqrt(k * (n - k) / n + z**2 / 4)
+    return max(0.0, middle - half) / (n + z**2), min(1.0, (middle + half) / (n + z**2))
+
+
+def difference_interval(k1, n1, k2, n2):
+    """The 95% interval (low, high) of k1/n1 - k2/n2, two shares of independent runs.
+
+    It is method 10 of Newcombe 1998 (Statistics in Medicine 17, p. 873), from Wilson's
+    intervals. ValueError: see wilson.
+    """
+    (low1, high1), (low2, high2) = wilson(k1, n1), wilson(k2, n2)
+    p1, p2 = k1 / n1, k2 / n2
+    low = p1 - p2 - math.hypot(p1 - low1, high2 - p2)
+    return low, p1 - p2 + math.hypot(high1 - p1, p2 - low2)
+
+
+def fisher(k1, n1, k2, n2):
+    """The p-value of Fisher's exact test, two-sided, for k1 of n1 against k2 of n2.
+
+    It adds up all tables with the same margins that are at most as likely as this one,
+    in whole numbers. ValueError: see wilson.
+    """
+    wilson(k1, n1), wilson(k2, n2)
+    k = k1 + k2
+    counts = range(max(0, k - n2), min(k, n1) + 1)
+    ways = {i: math.comb(n1, i) * math.comb(n2, k - i) for i in counts}
+    as_odd = sum(w for w in ways.values() if w <= ways[k1])
+    return as_odd / math.comb(n1 + n2, k)
+
+
+def markdown(head, rows):
+    """A table in Markdown: the names of its columns, and rows of texts."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
