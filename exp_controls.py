@@ -13,29 +13,23 @@ put together by appending their controls.jsonl to one another; --plot-only draws
 there.
 """
 
-import argparse
 import inspect
 import json
 import math
-import os
-import re
 import statistics
 import sys
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 
 import torch
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from torch import nn
 
 import common
 import data
+import pictures
 import sweep
 from exp_recurrent import Settings
-from pictures import LOOKS
 from recurrent_unet import RecurrentUNet
 from unet import UNet
 
@@ -329,13 +323,6 @@ def attempt(name, seed, settings, device):
         return row | {"error": f"{type(e).__name__}: {e}".splitlines()[0]}
 
 
-def died(job, text):
-    """The row of a run whose process died."""
-    name, seed, settings, device = job
-    s = common.change(Settings(), settings)
-    return label(name, seed, s, device) | {"error": text}
-
-
 # --------------------------------------------------------------------------------------
 # What they amount to
 
@@ -440,175 +427,39 @@ def compare(rows):
     return sweep.markdown(head, lines) if lines else ""
 
 
-def plot(rows, questions):
-    """A row a variant, from summarise, under its question: what its runs end in as a
-    stacked bar, and how often both groupings are found. Returns the Figure."""
-    groups = {q: [r for r in rows if r["variant"] in GROUPS[q]] for q in questions}
-    groups = {question: shown for question, shown in groups.items() if shown}
-    height = 1.7 + 0.52 * sum(len(shown) + 0.6 for shown in groups.values())
-    fig = Figure(figsize=(11, height), layout="constrained")
-    ax, right = fig.subplots(1, 2, sharey=True, width_ratios=(1.9, 1))
-    box = {"boxstyle": "round,pad=0.15", "fc": "white", "ec": "none", "alpha": 0.9}
-    y, places, seen = 0.0, {}, set()
-    for question, shown in groups.items():
-        ax.text(0, y, question, weight="bold", va="center")
-        y += 0.6
-        for r in shown:
-            start = 0.0
-            for outcome, share in r["outcomes"].items():
-                ends = outcome.split(" + ")
-                seen |= set(ends)
-                for k, end in enumerate(ends):  # a stripe a decision
-                    look = LOOKS[end] | {"ec": "0.35", "lw": 0, "align": "edge"}
-                    high = 0.68 / len(ends)
-                    ax.barh(y - 0.34 + k * high, share, high, start, **look)
-                ax.barh(y, share, 0.68, start, fill=False, ec="black", lw=1.2)
-                name = f"{outcome}: " if share > 0.019 * len(outcome) else ""
-                text = f"{name}{round(share * r['runs'])}"
-                middle = {"ha": "center", "va": "center", "fontsize": 9, "bbox": box}
-                ax.text(start + share / 2, y, text, **middle)
-                start += share
-            right.plot(
-                r["interval"], [y, y], "k|-", [r["share_found"]], [y], "ko", ms=7
-            )
-            right.text(1.06, y, f"{r['found']} of {r['runs']}", va="center", fontsize=9)
-            places[y] = r["title"]
-            y += 1
-    ax.set_yticks(list(places), list(places.values()), fontsize=9)
-    ax.set(xlim=(0, 1), ylim=(y - 0.4, -0.5), xlabel="share of the runs")
-    ax.set_title("What the decisions end in, and in how many runs", fontsize=11)
-    right.set(xlim=(-0.03, 1.4), xticks=[0, 0.25, 0.5, 0.75, 1])
-    right.set_xlabel("share of the runs (95% interval)")
-    right.set_title("Runs that find both groupings", fontsize=11)
-    right.grid(axis="x", color="0.85")
-    right.tick_params(axis="y", length=0)
-    handles = [Patch(ec="black", label=k, **LOOKS[k]) for k in LOOKS if k in seen]
-    text = "Who gets the common region: a bar has a stripe a decision\n"
-    text += "(unlearned: a decision that misses the rest of the shapes as well)"
-    place = {"loc": "outside lower center", "ncols": 7, "frameon": False}
-    fig.legend(handles=handles, title=text, fontsize=10, **place)
-    text = "Two truths are valid. Which network finds one with each of its decisions?"
-    fig.suptitle(f"{text}\nEach run has its own seed; a maximum of sharpness 100")
-    return fig
-
-
-# --------------------------------------------------------------------------------------
-# Command line
-
-
-def seeds(text):
-    """An argparse type: "0-19" or "3" or "0-4,7" -> a list of seeds, each once."""
-    found = []
-    for part in text.split(","):
-        ends = re.fullmatch(r"([0-9]{1,9})(?:-([0-9]{1,9}))?", part)
-        low, high = (int(ends[1]), int(ends[2] or ends[1])) if ends else (1, 0)
-        if not low <= high < data.SEEDS:
-            known = f"as in 7 or 0-9,15, below {data.SEEDS}"
-            raise argparse.ArgumentTypeError(f"must be {known}, got {part!r}")
-        found += range(low, high + 1)
-    return list(dict.fromkeys(found))
-
-
-def names(text):
-    """An argparse type: names of variants with commas between -> a list, each once."""
-    for name in (found := list(dict.fromkeys(text.replace(" ", "").split(",")))):
-        if name not in VARIANTS:
-            known = ", ".join(VARIANTS)
-            raise argparse.ArgumentTypeError(f"must be among {known}, got {name!r}")
-    return found
-
-
-def arguments(argv):
-    """Parse the command line: (parser, args). Bad input ends the program, status 2."""
+def main(argv=None):
+    """Run what is missing, draw all: returns the numbers of controls.json, the Figure."""
     parser = common.Parser(__doc__)
     parser.add_training()
-    parser.set_defaults(out=None)
-    text = f"Names with commas between; else {','.join(MAIN)}."
-    parser.add_argument("--variants", type=names, default=MAIN, help=text)
+    sweep.add_options(parser, VARIANTS, MAIN)
     text = f"Also run {','.join(EXTRA)}."
     parser.add_argument("--extra", action="store_true", help=text)
-    text = "As in 7 or 0-9,15; else 0-19."
-    parser.add_argument("--seeds", type=seeds, default="0-19", help=text)
-    text = "Runs at once; else as many as there are cores, and one on CUDA."
-    parser.add_argument("--workers", type=common.whole(1, 1000), help=text)
-    text = "Run nothing, draw all that is in FOLDER/controls.jsonl."
-    parser.add_argument("--plot-only", action="store_true", help=text)
     args = parser.parse_args(argv)
     if args.extra:
         args.variants = list(dict.fromkeys([*args.variants, *EXTRA]))
-    if args.workers is None:
-        cores = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
-        args.workers = 1 if args.device == "cuda" else len(cores(0))
-    return parser, args
-
-
-def main(argv=None):
-    """Run what is missing, draw all: returns the numbers of controls.json, the Figure."""
-    parser, args = arguments(argv)
-    s, _ = parser.settings(
-        Settings(), args, lambda s: run(args.variants[0], 0, s, "cpu")
-    )
-    path = os.path.join(args.out or "out", "controls.jsonl")
-    rows, labels = sweep.read(path), {}
-
-    def wrong(row):
-        """How a row does not belong to the others, "" if it does."""
-        name = row["variant"]
-        if name not in VARIANTS:
-            return f"there is no variant {name!r} here"
-        if name not in labels:  # rows that are only drawn need only be alike
-            like = row | {"settings": rows[0]["settings"]} if args.plot_only else None
-            labels[name] = like or label(name, 0, s, args.device)
-        return sweep.difference(row, labels[name])
-
-    for row in rows:
-        if text := wrong(row):
-            text = f"{row['variant']} seed {row['seed']} was made otherwise, {text}"
-            parser.error(f"{path}: {text}; another --out keeps them apart")
-    if args.out is None:  # what is recorded counts as done
-        recorded = Path(__file__).parent / "figures" / "controls.jsonl"
-        rows += [row for row in sweep.read(recorded) if not wrong(row)]
-        print("With the recorded runs; to run all anew, give a folder: --out FOLDER")
-    args.out = args.out or "out"
-    if not args.plot_only:
-        parser.writable(args.out)
-        runs = sweep.distinct(rows)
-        every = [(name, k) for k in args.seeds for name in args.variants]
-        missing = [job for job in every if job not in runs or "error" in runs[job]]
-        there = f"{len(every) - len(missing)} of {len(every)} runs are there already"
-        print(f"{there}; {path} keeps each as it ends", flush=True)
-        texts = [f"{k}={v}" for k, v in common.flat(s).items()]
-        jobs = [[*job, texts, args.device] for job in missing]
-        start = time.perf_counter()
-        ends = sweep.run("exp_controls", jobs, died, args.workers)
-        for k, row in enumerate(ends, 1):
-            sweep.append(row, path)
-            rows.append(row)
-            end = f"died, {row['error']}" if "error" in row else row["outcome"]
-            left = (time.perf_counter() - start) / k * (len(jobs) - k) / 60
-            name = f"{row['variant']} seed {row['seed']}"
-            print(f"{k}/{len(jobs)}  {name}: {end}  ({left:.0f} min left)", flush=True)
-    if not rows:
-        parser.error(f"{path}: there are no runs in it")
-    runs = sweep.distinct(rows)
+    first = args.variants[0]
+    s, _ = parser.settings(Settings(), args, lambda s: run(first, 0, s, "cpu"))
+    runs = sweep.collect(parser, args, s, "exp_controls", label, "controls")
     summary = summarise(runs)
-    numbers = {"experiment": "exp_controls", "settings": rows[0]["settings"]}
-    for key in ("torch", "device"):
-        numbers[key] = sorted({run[key] for run in runs.values()})
-        if len(numbers[key]) > 1:
-            print(f"note: these runs differ in {key}: {', '.join(numbers[key])}")
-    numbers["variants"] = summary
-    common.save(os.path.join(args.out, "controls.json"), numbers)
+    numbers = {"experiment": "exp_controls"}
+    for key in ("settings", "version", "torch", "device"):
+        different = {json.dumps(run[key]): run[key] for run in runs.values()}
+        numbers[key] = list(different.values())
+        if len(different) > 1:
+            print(f"note: these runs differ in {key}: {', '.join(different)}")
+    common.save(f"{args.out}/controls.json", numbers | {"variants": summary})
     questions, figures = list(GROUPS), []
     for name, asked in (("controls", questions[:3]), ("controls_rest", questions[3:])):
-        if any(r["variant"] in GROUPS[q] for r in summary for q in asked):
-            figures.append(plot(summary, asked))
-            common.save(os.path.join(args.out, f"{name}.png"), figures[-1])
+        groups = {q: [r for r in summary if r["variant"] in GROUPS[q]] for q in asked}
+        if any(groups.values()):
+            text = "Which network finds one of two valid truths with each of its decisions?"
+            figures.append(pictures.bars(groups, text))
+            common.save(f"{args.out}/{name}.png", figures[-1])
     print(table(summary) + "\n\n" + compare(summary))
     if dead := sum(len(row["died"]) for row in summary):
         print(f"runs that died: {dead}; starting this again tries them again")
         sys.exit(1)
-    return numbers, figures[0]
+    return numbers | {"variants": summary}, figures[0]
 
 
 if __name__ == "__main__":

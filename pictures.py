@@ -189,6 +189,56 @@ def save_film(path, title, history, film, images):
     common.save(path, write)
 
 
+def bars(groups, title):
+    """What runs end in: a row a variant, of exp_controls.summarise, under its question
+    {question: rows}; a stacked bar, and how often both groupings are found. Returns
+    the Figure."""
+    height = 1.7 + 0.52 * sum(len(shown) + 0.6 for shown in groups.values())
+    fig = Figure(figsize=(11, height), layout="constrained")
+    ax, right = fig.subplots(1, 2, sharey=True, width_ratios=(1.9, 1))
+    box = {"boxstyle": "round,pad=0.15", "fc": "white", "ec": "none", "alpha": 0.9}
+    y, places, seen = 0.0, {}, set()
+    for question, shown in groups.items():
+        ax.text(0, y, question, weight="bold", va="center")
+        y += 0.6
+        for r in shown:
+            start = 0.0
+            for outcome, share in r["outcomes"].items():
+                ends = outcome.split(" + ")
+                seen |= set(ends)
+                for k, end in enumerate(ends):  # a stripe a decision
+                    look = LOOKS[end] | {"ec": "0.35", "lw": 0, "align": "edge"}
+                    high = 0.68 / len(ends)
+                    ax.barh(y - 0.34 + k * high, share, high, start, **look)
+                ax.barh(y, share, 0.68, start, fill=False, ec="black", lw=1.2)
+                name = f"{outcome}: " if share > 0.019 * len(outcome) else ""
+                text = f"{name}{round(share * r['runs'])}"
+                middle = {"ha": "center", "va": "center", "fontsize": 9, "bbox": box}
+                ax.text(start + share / 2, y, text, **middle)
+                start += share
+            right.plot(
+                r["interval"], [y, y], "k|-", [r["share_found"]], [y], "ko", ms=7
+            )
+            right.text(1.06, y, f"{r['found']} of {r['runs']}", va="center", fontsize=9)
+            places[y] = r["title"]
+            y += 1
+    ax.set_yticks(list(places), list(places.values()), fontsize=9)
+    ax.set(xlim=(0, 1), ylim=(y - 0.4, -0.5), xlabel="share of the runs")
+    ax.set_title("What the decisions end in, and in how many runs", fontsize=11)
+    right.set(xlim=(-0.03, 1.4), xticks=[0, 0.25, 0.5, 0.75, 1])
+    right.set_xlabel("share of the runs (95% interval)")
+    right.set_title("Runs that find both groupings", fontsize=11)
+    right.grid(axis="x", color="0.85")
+    right.tick_params(axis="y", length=0)
+    handles = [Patch(ec="black", label=k, **LOOKS[k]) for k in LOOKS if k in seen]
+    text = "Who gets the common region: a bar has a stripe a decision\n"
+    text += "(unlearned: a decision that misses the rest of the shapes as well)"
+    place = {"loc": "outside lower center", "ncols": 7, "frameon": False}
+    fig.legend(handles=handles, title=text, fontsize=10, **place)
+    fig.suptitle(title)
+    return fig
+
+
 def draw_world(shape, x):
     """The grouping problem of Fig. 1a, the common region split at x, and images of a
     data.Shape with both their groupings. Returns the Figure."""

@@ -6,14 +6,19 @@ it is and what it was made with (variant, seed, version, settings, change, devic
 torch), and what it ended in or, under the key "error", what it died of.
 """
 
+import argparse
 import json
 import math
 import os
 import queue
+import re
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
+
+import common
 
 KEYS = {"variant", "seed", "version", "settings", "change", "device", "torch"}
 
@@ -146,6 +151,105 @@ def distinct(rows):
         if key not in runs or "error" in runs[key]:
             runs[key] = row
     return runs
+
+
+# --------------------------------------------------------------------------------------
+# The command line of a sweep
+
+
+def seeds(text):
+    """An argparse type: "0-19" or "3" or "0-4,7" -> a list of seeds, each once."""
+    found = []
+    for part in text.split(","):
+        ends = re.fullmatch(r"([0-9]{1,6})(?:-([0-9]{1,6}))?", part)
+        low, high = (int(ends[1]), int(ends[2] or ends[1])) if ends else (1, 0)
+        if low > high:
+            known = "as in 7 or 0-9,15, below 1000000"
+            raise argparse.ArgumentTypeError(f"must be {known}, got {part!r}")
+        found += range(low, high + 1)
+    return list(dict.fromkeys(found))
+
+
+def add_options(parser, variants, default):
+    """Add --variants, names among variants, --seeds, --workers and --plot-only."""
+
+    def names(text):
+        for name in (found := list(dict.fromkeys(text.replace(" ", "").split(",")))):
+            if name not in variants:
+                known = ", ".join(variants)
+                raise argparse.ArgumentTypeError(f"must be among {known}, got {name!r}")
+        return found
+
+    text = f"Names with commas between; else {','.join(default)}."
+    parser.add_argument("--variants", type=names, default=default, help=text)
+    text = "Seeds to run, as in 7 or 0-9,15; else 0-19."
+    parser.add_argument("--seeds", type=seeds, default="0-19", help=text)
+    text = "Runs at once; else as many as there are cores, and one on CUDA."
+    parser.add_argument("--workers", type=common.whole(1, 1000), help=text)
+    text = "Run nothing, draw all that is recorded in FOLDER."
+    parser.add_argument("--plot-only", action="store_true", help=text)
+    parser.set_defaults(out=None)  # not given: the recorded runs count
+
+
+def collect(parser, args, s, module, label, name):
+    """Run what is missing of args.variants x args.seeds, and return all that is there:
+    {(variant, seed): row}.
+
+    Rows are kept in OUT/NAME.jsonl; without --out, those of figures/ beside this file
+    count too. label(variant, seed, s, device) is how a row of module.attempt starts:
+    rows that were made otherwise end the program with one line.
+    """
+    path, labels = os.path.join(args.out or "out", f"{name}.jsonl"), {}
+    rows = read(path)
+
+    def wrong(row):
+        variant = row["variant"]
+        if variant not in labels:
+            try:
+                labels[variant] = label(variant, 0, s, args.device)
+            except KeyError:
+                return f"there is no variant {variant!r} here"
+            if args.plot_only and rows:  # what is only drawn need only be alike
+                same = {"settings": rows[0]["settings"], "change": row["change"]}
+                labels[variant] |= same
+        return difference(row, labels[variant])
+
+    for row in rows:
+        if text := wrong(row):
+            text = f"{row['variant']} seed {row['seed']} was made otherwise, {text}"
+            parser.error(f"{path}: {text}; another --out keeps them apart")
+    if args.out is None:
+        here = os.path.dirname(os.path.abspath(__file__))
+        recorded = read(os.path.join(here, "figures", f"{name}.jsonl"))
+        rows += [row for row in recorded if not wrong(row)]
+        print("With the recorded runs; to run all anew, give a folder: --out FOLDER")
+        args.out = "out"
+    if not args.plot_only:
+        parser.writable(args.out)
+        if args.workers is None:
+            cores = getattr(os, "sched_getaffinity", lambda _: [0] * os.cpu_count())
+            args.workers = 1 if args.device == "cuda" else len(cores(0))
+        runs = distinct(rows)
+        every = [(variant, seed) for seed in args.seeds for variant in args.variants]
+        missing = [job for job in every if job not in runs or "error" in runs[job]]
+        there = f"{len(every) - len(missing)} of {len(every)} runs are there already"
+        print(f"{there}; {path} keeps each as it ends", flush=True)
+        texts, start = [f"{k}={v}" for k, v in common.flat(s).items()], time.time()
+        jobs = [[*job, texts, args.device] for job in missing]
+
+        def died(job, text):
+            return label(*job[:2], s, args.device) | {"error": text}
+
+        for k, row in enumerate(run(module, jobs, died, args.workers), 1):
+            append(row, path)
+            rows.append(row)
+            end = f"died, {row['error']}" if "error" in row else row["outcome"]
+            left = (time.time() - start) / k * (len(jobs) - k) / 60
+            what = f"{row['variant']} seed {row['seed']}: {end}"
+            print(f"{k}/{len(jobs)}  {what}  ({left:.0f} min left)", flush=True)
+    if not rows:
+        parser.error(f"{path}: there are no runs in it")
+    return distinct(rows)
 
 
 # --------------------------------------------------------------------------------------
