@@ -180,6 +180,7 @@ GROUPS = {
         for name, title, net, options in (
             ("dual", "Dual heads", UNet, TWO),
             ("recurrent", "Recurrent", RecurrentUNet, {}),
+            ("told-step", "Told only the pass", ToldPass, {}),
         )
         for key, text, change in SHARP
     },
