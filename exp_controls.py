@@ -20,7 +20,7 @@ import statistics
 import sys
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
@@ -33,13 +33,13 @@ from exp_recurrent import Settings
 from recurrent_unet import RecurrentUNet
 from unet import UNet
 
-# To be raised when the training or the measuring changes, so that rows made before are
-# not put together with rows made after. (That a network changed, its row says itself.)
-VERSION = 1
+VERSION = 1  # see sweep.py; that a network changed, its rows say themselves
 # A run finds both groupings if it does so for this share of (image, grouping) pairs.
 FOUND = 0.99
 # Weight of the worse decision in relaxed winner-takes-all (Rupprecht et al. 2017).
 RELAXED = 0.05
+FIXED = {"found": FOUND, "relaxed": RELAXED, "given": data.GIVEN}
+FIXED |= {"learned": data.LEARNED, "exact": data.EXACT}
 
 
 # --------------------------------------------------------------------------------------
@@ -128,12 +128,11 @@ class Variant:
 
 
 ONE, TWO = {"out_channels": 2}, {"out_channels": 4}
-SHARP = [
-    (f"beta-{b}", f"sharpness {b}", {"other": {"beta": b}}) for b in (10.0, 20.0, 50.0)
-]
-SHARP = [(key.removesuffix(".0"), text.removesuffix(".0"), v) for key, text, v in SHARP]
-SHARP.append(("hard", "hard maximum", {"rule": "hard"}))
-LONG = {"epochs": 100}
+MASK, STATE, SEES = {"feed_state": False}, {"feed_mask": False}, {"feed_mask": True}
+DRU, SRU, LONG = {"unit": "dru"}, {"unit": "sru"}, {"epochs": 100}
+SHARP = {
+    f"beta-{b}": (f"sharpness {b}", {"other": {"beta": float(b)}}) for b in (10, 20, 50)
+} | {"hard": ("hard maximum", {"rule": "hard"})}
 # Under the question that they answer together; the first three make the argument.
 GROUPS = {
     "The paper's three": {
@@ -142,33 +141,21 @@ GROUPS = {
         "recurrent": Variant("Recurrent: mask and state fed back", RecurrentUNet),
     },
     "Must the second decision see the first?": {
-        "mask-only": Variant(
-            "Recurrent: mask fed back, no state", RecurrentUNet, {"feed_state": False}
-        ),
-        "state-only": Variant(
-            "Recurrent: state fed back, no mask", RecurrentUNet, {"feed_mask": False}
-        ),
+        "mask-only": Variant("Recurrent: mask alone fed back", RecurrentUNet, MASK),
+        "state-only": Variant("Recurrent: state alone fed back", RecurrentUNet, STATE),
         "told-step": Variant("Same weights twice, told only the pass", ToldPass),
     },
     "Is it enough to see the first?": {
-        "sequence": Variant(
-            "Two U-Nets, the second sees the first's mask",
-            TwoUNets,
-            {"feed_mask": True},
-        ),
+        "sequence": Variant("Two U-Nets, one sees the other's mask", TwoUNets, SEES),
         "independent": Variant("Two U-Nets, independent", TwoUNets),
     },
     "Known remedies": {
-        "relaxed": Variant(
-            "Dual heads, relaxed winner-takes-all", UNet, TWO, "relaxed"
-        ),
-        "annealed": Variant(
-            "Dual heads, annealed winner-takes-all", UNet, TWO, "annealed"
-        ),
+        "relaxed": Variant("Dual heads, relaxed maximum", UNet, TWO, "relaxed"),
+        "annealed": Variant("Dual heads, annealed maximum", UNet, TWO, "annealed"),
     },
     "Another unit": {
-        "dru": Variant("Recurrent, a DRU for the GRU", RecurrentUNet, {"unit": "dru"}),
-        "sru": Variant("Recurrent, an SRU for the GRU", RecurrentUNet, {"unit": "sru"}),
+        "dru": Variant("Recurrent, a DRU for the GRU", RecurrentUNet, DRU),
+        "sru": Variant("Recurrent, an SRU for the GRU", RecurrentUNet, SRU),
     },
     "One truth drawn by a coin": {
         "single-coin": Variant("Single decision, a coin", UNet, ONE, coin=True),
@@ -182,7 +169,7 @@ GROUPS = {
             ("recurrent", "Recurrent", RecurrentUNet, {}),
             ("told-step", "Told only the pass", ToldPass, {}),
         )
-        for key, text, change in SHARP
+        for key, (text, change) in SHARP.items()
     },
     "A training ten times as long": {
         "single-long": Variant("Single decision, 100 epochs", UNet, ONE, other=LONG),
@@ -191,16 +178,13 @@ GROUPS = {
 }
 VARIANTS = {name: v for group in GROUPS.values() for name, v in group.items()}
 MAIN, EXTRA = list(VARIANTS)[:15], list(VARIANTS)[15:]
-# Pairs whose counts are compared.
-PAIRS = (
-    ("recurrent", "told-step"),
-    ("told-step", "independent"),
-    ("told-step", "dual"),
-    ("sequence", "independent"),
-    ("recurrent", "recurrent-hard"),
-    ("recurrent-beta-10", "dual-beta-10"),
-    ("annealed", "dual"),
-)
+PAIRS = {  # whose counts are compared
+    "recurrent": ("told-step", "recurrent-hard"),
+    "told-step": ("independent", "dual"),
+    "sequence": ("independent",),
+    "recurrent-beta-10": ("dual-beta-10", "told-step-beta-10"),
+    "annealed": ("dual",),
+}
 
 
 # --------------------------------------------------------------------------------------
@@ -302,28 +286,6 @@ def change(name, s):
     return changed | {"coin": v.coin, "other": v.other, "start": start}
 
 
-def label(name, seed, s, device):
-    """The start of every row: which run it is and what it was made with."""
-    fixed = {"found": FOUND, "relaxed": RELAXED, "given": data.GIVEN}
-    fixed |= {"learned": data.LEARNED, "exact": data.EXACT}
-    row = {"variant": name, "seed": seed, "version": VERSION, "device": device}
-    row |= {"torch": torch.__version__, "settings": asdict(s) | fixed}
-    return row | {"change": change(name, s)}
-
-
-def attempt(name, seed, settings, device):
-    """The row of a run, its settings given as for common.change; if it dies, the row
-    says of what under the key "error"."""
-    s = common.change(Settings(), settings)
-    row = label(name, seed, s, device)
-    try:
-        end = run(name, seed, s, device)
-        json.dumps(end, allow_nan=False)  # ValueError where a number is not finite
-        return row | end
-    except (RuntimeError, ArithmeticError, MemoryError, ValueError) as e:
-        return row | {"error": f"{type(e).__name__}: {e}".splitlines()[0]}
-
-
 # --------------------------------------------------------------------------------------
 # What they amount to
 
@@ -349,36 +311,27 @@ def summarise(runs):
     """What the runs of each variant ended in: a list of dicts, ordered as VARIANTS.
 
     found: how many found both groupings (see FOUND), interval: Wilson's; median_step:
-    of found_at, over those that did; outcomes: the share of the runs of each, by the
-    commonest outcome of each decision; replies: see reply. A run that died counts, as
-    one that did not find both.
+    of found_at, over those that did; outcomes: how many ended in each, by the commonest
+    outcome of each decision; replies: see reply. A run that died did not find both.
     """
     rows = []
     for name, v in VARIANTS.items():
         own = [run for (variant, _), run in sorted(runs.items()) if variant == name]
-        if not own:
-            continue
         steps = [run["found_at"] for run in own if run.get("found")]
         ends = Counter(run.get("outcome", "died") for run in own)
-        order = sorted(ends, key=lambda o: (o != "left + right", o == "died", o))
-        sizes = {run["parameters"] for run in own if "error" not in run}
-        row = {
-            "variant": name,
-            "title": v.title,
-            "runs": len(own),
-            "found": len(steps),
-            "share_found": len(steps) / len(own),
-            "interval": sweep.wilson(len(steps), len(own)),
-            "median_step": statistics.median(steps) if steps else None,
-            "outcomes": {o: ends[o] / len(own) for o in order},
-            "found_seeds": [run["seed"] for run in own if run.get("found")],
-            "failed_seeds": [run["seed"] for run in own if not run.get("found")],
-            "died": {run["seed"]: run["error"] for run in own if "error" in run},
-            "parameters": max(sizes, default=None),
-            "passes": {UNet: 1, TwoUNets: 2}.get(v.net, own[0]["settings"]["steps"]),
-            "replies": Counter(filter(None, map(reply, own))),
-        }
-        rows.append(row)
+        row = {"variant": name, "title": v.title, "found": len(steps), "of": len(own)}
+        if own:
+            row["interval"] = sweep.wilson(len(steps), len(own))
+            row["median_step"] = statistics.median(steps) if steps else None
+            order = sorted(ends, key=lambda o: (o != "left + right", o == "died", o))
+            row["outcomes"] = {outcome: ends[outcome] for outcome in order}
+            row["failed_seeds"] = [run["seed"] for run in own if not run.get("found")]
+            row["died"] = {run["seed"]: run["error"] for run in own if "error" in run}
+            row["parameters"] = max(run.get("parameters", 0) for run in own)
+            several = own[0]["settings"]["steps"]
+            row["passes"] = {UNet: 1, TwoUNets: 2}.get(v.net, several)
+            row["replies"] = Counter(filter(None, map(reply, own)))
+            rows.append(row)
     return rows
 
 
@@ -390,16 +343,10 @@ def table(rows):
     for r in rows:
         interval = "{:.0%} to {:.0%}".format(*r["interval"])
         step = "-" if r["median_step"] is None else f"{r['median_step']:g}"
-        outcomes = (f"{o} {round(p * r['runs'])}" for o, p in r["outcomes"].items())
-        found, failed = (
-            ", ".join(map(str, r[key])) for key in ("found_seeds", "failed_seeds")
-        )
-        if len(r["failed_seeds"]) > r["found"]:  # the shorter of the two lists
-            failed = f"all but {found}" if found else "all"
-        cells = [r["title"], f"{r['found']}/{r['runs']}", interval, step]
-        cells += [", ".join(outcomes), failed or "-"]
-        size = "-" if r["parameters"] is None else f"{r['parameters']:,}"
-        lines.append([*cells, size, str(r["passes"])])
+        outcomes = ", ".join(f"{o} {k}" for o, k in r["outcomes"].items())
+        failed = ", ".join(map(str, r["failed_seeds"])) if r["found"] else "all"
+        cells = [r["title"], f"{r['found']}/{r['of']}", interval, step, outcomes]
+        lines.append([*cells, failed or "-", f"{r['parameters']:,}", str(r["passes"])])
     return sweep.markdown(head, lines)
 
 
@@ -416,15 +363,15 @@ def compare(rows):
         "p",
     ]
     by, lines = {r["variant"]: r for r in rows}, []
-    for a, b in ((by.get(a), by.get(b)) for a, b in PAIRS):
-        if a and b:
-            counts = a["found"], a["runs"], b["found"], b["runs"]
-            low, high = (100 * x for x in sweep.difference_interval(*counts))
-            points = 100 * (a["share_found"] - b["share_found"])
-            cells = [a["title"], b["title"], "{}/{}".format(*counts[:2])]
-            cells += ["{}/{}".format(*counts[2:]), f"{points:+.0f}"]
-            cells += [f"{low:+.0f} to {high:+.0f}", f"{sweep.fisher(*counts):.2g}"]
-            lines.append(cells)
+    pairs = [(by.get(a), by.get(b)) for a, others in PAIRS.items() for b in others]
+    for first, second in filter(all, pairs):
+        counts = first["found"], first["of"], second["found"], second["of"]
+        points = 100 * (counts[0] / counts[1] - counts[2] / counts[3])
+        low, high = (100 * x for x in sweep.difference_interval(*counts))
+        cells = [first["title"], second["title"], "{}/{}".format(*counts[:2])]
+        cells += ["{}/{}".format(*counts[2:]), f"{points:+.0f}"]
+        cells += [f"{low:+.0f} to {high:+.0f}", f"{sweep.fisher(*counts):.2g}"]
+        lines.append(cells)
     return sweep.markdown(head, lines) if lines else ""
 
 
@@ -440,7 +387,9 @@ def main(argv=None):
         args.variants = list(dict.fromkeys([*args.variants, *EXTRA]))
     first = args.variants[0]
     s, _ = parser.settings(Settings(), args, lambda s: run(first, 0, s, "cpu"))
-    runs = sweep.collect(parser, args, s, "exp_controls", label, "controls")
+    import exp_controls  # this file, as the processes of a sweep know it
+
+    runs = sweep.collect(parser, args, s, exp_controls, "controls")
     summary = summarise(runs)
     numbers = {"experiment": "exp_controls"}
     for key in ("settings", "version", "torch", "device"):

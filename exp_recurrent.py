@@ -14,7 +14,6 @@ import time
 from dataclasses import asdict, dataclass, field
 
 import torch
-from matplotlib.figure import Figure
 
 import common
 import data
@@ -98,19 +97,11 @@ def evaluate(net, s, seed, device):
 
 
 def plot(s, history, film, images, parts, masks, measured, ceiling):
-    """Fig. 4 with recurrence: the decisions painted, their scores over training.
-
-    Returns a Figure.
-    """
-    decisions = measured["decisions"]
-    fig = Figure(figsize=(13, 6 + 1.3 * len(decisions)), layout="constrained")
-    top, bottom = fig.subfigures(2, 1, height_ratios=(5, 1 + len(decisions)))
-    left, right = top.subfigures(1, 2, width_ratios=(1.1, 1))
-    pictures.gallery(left, images, parts, masks)
-    pictures.curves(right.subplots(), history, ceiling)
-    pictures.strip(bottom, history, film, images[0].cpu())
-    outcomes = ", ".join(d["outcome"] for d in decisions)
-    fig.suptitle(f"Decisions in sequence, by a recurrent U-Net: {outcomes}")
+    """Fig. 4 with recurrence: a Figure of the decisions and their scores."""
+    outcomes = ", ".join(d["outcome"] for d in measured["decisions"])
+    title = f"Decisions in sequence, by a recurrent U-Net: {outcomes}"
+    fig, panel = pictures.overview(title, history, film, images, parts, masks)
+    pictures.curves(panel.subplots(), history, ceiling)
     return fig
 
 
@@ -128,9 +119,9 @@ def main(argv=None):
     common.print_findings(measured, expected)
     numbers = {"experiment": "exp_recurrent", "seed": args.seed, "epochs": s.epochs}
     numbers |= {"device": args.device, "seconds": time.perf_counter() - start}
-    numbers |= {"settings": asdict(s), "ceiling": ceiling}
-    numbers |= {"ceiling_broken_at": data.broken_at(history, ceiling), **measured}
-    numbers["history"] = history
+    numbers |= {"settings": asdict(s), "ceiling": ceiling, **measured}
+    numbers |= {"ceiling_broken_at": data.broken_at(history, ceiling)}
+    numbers |= {"history": history}
     path = f"{args.out}/exp_recurrent"
     common.save(f"{path}.json", numbers)
     fig = plot(s, history, film, images, parts, masks, measured, ceiling)

@@ -13,7 +13,6 @@ import time
 from dataclasses import asdict, dataclass, field
 
 import torch
-from matplotlib.figure import Figure
 
 import common
 import data
@@ -96,23 +95,15 @@ def evaluate(net, s, seed, device):
 
 
 def plot(s, history, film, images, parts, masks, measured, ceiling):
-    """Fig. 3: the decision painted, and its way over the landscape of theory.F.
-
-    Returns a Figure.
-    """
-    fig = Figure(figsize=(13, 8), layout="constrained")
-    top, bottom = fig.subfigures(2, 1, height_ratios=(4, 1))
-    left, right = top.subfigures(1, 2, width_ratios=(1.1, 1))
-    pictures.gallery(left, images, parts, masks)
-    ax = right.subplots()
+    """Fig. 3: a Figure of the decision, and of its way over theory.F."""
+    outcome = measured["decisions"][0]["outcome"]
+    title = f"One decision, by a U-Net: {outcome}, score {measured['score']:.3f}"
+    fig, panel = pictures.overview(title, history, film, images, parts, masks)
+    ax = panel.subplots()
     contours = theory.draw_landscape(ax, s.shape.P, s.shape.b, s.m)
-    right.colorbar(contours, ax=ax, label="average score F(a, c)", shrink=0.8)
+    panel.colorbar(contours, ax=ax, label="average score F(a, c)", shrink=0.8)
     pictures.path(ax, history)
     ax.set_title("Its way over the score, if the own parts are learned", fontsize=10)
-    pictures.strip(bottom, history, film, images[0].cpu())
-    outcome = measured["decisions"][0]["outcome"]
-    score = f"score {measured['score']:.3f}, at most {ceiling:.3f}"
-    fig.suptitle(f"One decision, by a U-Net: {outcome} ({score})")
     return fig
 
 
@@ -132,9 +123,9 @@ def main(argv=None):
     common.print_findings(measured, expected)
     numbers = {"experiment": "exp_single", "seed": args.seed, "epochs": s.epochs}
     numbers |= {"device": args.device, "seconds": time.perf_counter() - start}
-    numbers |= {"settings": asdict(s), "ceiling": ceiling}
-    numbers |= {"ceiling_broken_at": data.broken_at(history, ceiling), **measured}
-    numbers["history"] = history
+    numbers |= {"settings": asdict(s), "ceiling": ceiling, **measured}
+    numbers |= {"ceiling_broken_at": data.broken_at(history, ceiling)}
+    numbers |= {"history": history}
     path = f"{args.out}/exp_single"
     common.save(f"{path}.json", numbers)
     fig = plot(s, history, film, images, parts, masks, measured, ceiling)

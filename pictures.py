@@ -114,6 +114,19 @@ def strip(fig, history, film, image, columns=11):
     fig.suptitle("The first of these images during the training", fontsize=10)
 
 
+def overview(title, history, film, images, parts, masks):
+    """The picture of an experiment: gallery, strip and, at the right, room for a panel.
+    Returns the Figure and the SubFigure of that panel."""
+    rows = 1 + masks.shape[1]
+    fig = Figure(figsize=(13, 5.2 + 1.4 * rows), layout="constrained")
+    top, bottom = fig.subfigures(2, 1, height_ratios=(5.2, rows))
+    left, right = top.subfigures(1, 2, width_ratios=(1.1, 1))
+    gallery(left, images, parts, masks)
+    strip(bottom, history, film, images[0].cpu())
+    fig.suptitle(title)
+    return fig, right
+
+
 def curves(ax, history, ceiling):
     """Draw into a matplotlib Axes, over training, the score of each decision against
     each grouping, of the better one, and the ceiling of a single decision."""
@@ -203,8 +216,8 @@ def bars(groups, title):
         y += 0.6
         for r in shown:
             start = 0.0
-            for outcome, share in r["outcomes"].items():
-                ends = outcome.split(" + ")
+            for outcome, count in r["outcomes"].items():
+                ends, share = outcome.split(" + "), count / r["of"]
                 seen |= set(ends)
                 for k, end in enumerate(ends):  # a stripe a decision
                     look = LOOKS[end] | {"ec": "0.35", "lw": 0, "align": "edge"}
@@ -212,14 +225,13 @@ def bars(groups, title):
                     ax.barh(y - 0.34 + k * high, share, high, start, **look)
                 ax.barh(y, share, 0.68, start, fill=False, ec="black", lw=1.2)
                 name = f"{outcome}: " if share > 0.019 * len(outcome) else ""
-                text = f"{name}{round(share * r['runs'])}"
+                text = f"{name}{count}"
                 middle = {"ha": "center", "va": "center", "fontsize": 9, "bbox": box}
                 ax.text(start + share / 2, y, text, **middle)
                 start += share
-            right.plot(
-                r["interval"], [y, y], "k|-", [r["share_found"]], [y], "ko", ms=7
-            )
-            right.text(1.06, y, f"{r['found']} of {r['runs']}", va="center", fontsize=9)
+            share = r["found"] / r["of"]
+            right.plot(r["interval"], [y, y], "k|-", [share], [y], "ko", ms=7)
+            right.text(1.06, y, f"{r['found']} of {r['of']}", va="center", fontsize=9)
             places[y] = r["title"]
             y += 1
     ax.set_yticks(list(places), list(places.values()), fontsize=9)

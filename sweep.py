@@ -1,9 +1,13 @@
 """Many runs: jobs in processes of their own, rows that outlive a crash, what they
 amount to.
 
-A run is a row: a dict on a line of its own in a file of JSON lines. It says which run
-it is and what it was made with (variant, seed, version, settings, change, device,
-torch), and what it ended in or, under the key "error", what it died of.
+A run is a row: a dict, on a line of its own in a file of JSON lines. It says which run
+it is and what it was made with (variant, seed, version, device, torch, settings,
+change) and what it ended in or, under the key "error", what it died of.
+
+A script that sweeps has Settings; run(variant, seed, s, device), which returns the end
+of a row; change(variant, s), what that variant changes; VERSION, to be raised when
+anything changes in how rows are made; and FIXED, its constants.
 """
 
 import argparse
@@ -17,19 +21,43 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict
 
 import common
 
-KEYS = {"variant", "seed", "version", "settings", "change", "device", "torch"}
+HERE = os.path.dirname(os.path.abspath(__file__))
+KEYS = {"variant", "seed", "version", "device", "torch", "settings", "change"}
 
 
 # --------------------------------------------------------------------------------------
 # Processes
 
 
-def work(attempt):
-    """What a process of a sweep does: attempt(*job) -> row for every job, a line of
-    JSON, that comes by its standard input; it ends when that ends, whatever it does."""
+def label(module, variant, seed, s, device):
+    """The start of a row: which run it is and what it was made with."""
+    import torch
+
+    row = {"variant": variant, "seed": seed, "version": module.VERSION}
+    row |= {"device": device, "torch": torch.__version__}
+    settings = asdict(s) | module.FIXED
+    return row | {"settings": settings, "change": module.change(variant, s)}
+
+
+def attempt(module, variant, seed, settings, device):
+    """The row of a run; settings are texts for common.change, as a job can be sent."""
+    s = common.change(module.Settings(), settings)
+    row = label(module, variant, seed, s, device)
+    try:
+        end = module.run(variant, seed, s, device)
+        json.dumps(end, allow_nan=False)  # ValueError where a number is not finite
+        return row | end
+    except (RuntimeError, ArithmeticError, MemoryError, ValueError) as e:
+        return row | {"error": f"{type(e).__name__}: {e}".splitlines()[0]}
+
+
+def work(module):
+    """What a process of a sweep does: for every job that comes by its standard input, a
+    line of JSON, it prints the row. It ends when its input does, in midst of a run."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a run prints is not an answer
     jobs = queue.SimpleQueue()
@@ -41,19 +69,16 @@ def work(attempt):
 
     threading.Thread(target=listen, daemon=True).start()
     while True:
-        print(json.dumps(attempt(*jobs.get())), file=answers, flush=True)
+        print(json.dumps(attempt(module, *jobs.get())), file=answers, flush=True)
 
 
-def run(module, jobs, died, workers):
-    """Let module.attempt(*job) run for all jobs; yields its rows as they end.
-
-    module is the name of one beside this file, a job a list that JSON knows; workers
-    is how many run at a time. Where a process dies, its row is died(job, text).
-    """
-    here = os.path.dirname(os.path.abspath(__file__))
+def run(module, jobs, workers):
+    """Let attempt(module, *job) run for all jobs, workers at a time; yields the answers
+    as they come: (job, row), or (job, a text) if the process died."""
     code = "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); "
-    code += f"sys.path.insert(0, {here!r}); import sweep, {module}; "
-    code += f"sweep.work({module}.attempt)"
+    code += (
+        f"sys.path.insert(0, {HERE!r}); import sweep, {module}; sweep.work({module})"
+    )
     over, idle, everyone = threading.Event(), queue.SimpleQueue(), []
 
     def start():
@@ -69,11 +94,11 @@ def run(module, jobs, died, workers):
             print(json.dumps(job), file=process.stdin, flush=True)
             row = json.loads(process.stdout.readline())
             idle.put(process)
-            return row
+            return job, row
         except (OSError, ValueError):  # its pipe has ended
             if not over.is_set():
                 start()
-            return died(job, f"the process died with status {process.wait()}")
+            return job, f"the process died with status {process.wait()}"
 
     pool = ThreadPoolExecutor(workers)
     try:
@@ -93,10 +118,8 @@ def run(module, jobs, died, workers):
 
 
 def append(row, path):
-    """Append a row to a file of JSON lines; when this returns, it is on the disk.
-
-    It starts with a new line, so that one torn by a crash spoils no other.
-    """
+    """Append a row to a file; when this returns, it is on the disk. It starts with a
+    new line, so that one torn by a crash spoils no other."""
     with open(path, "a") as f:
         f.write("\n" + json.dumps(row, allow_nan=False))
         f.flush()
@@ -104,8 +127,7 @@ def append(row, path):
 
 
 def read(path):
-    """The rows of a file of JSON lines, [] if there is none; what is no row is dropped
-    with a word."""
+    """The rows of a file, [] if there is none; what is no row is dropped with a word."""
     if not os.path.exists(path):
         return []
     rows = []
@@ -123,22 +145,21 @@ def read(path):
 
 
 def difference(row, other):
-    """How a row was made otherwise than another one, or than a label of the same keys;
-    "" where it was not. Numbers under "start" need agree to a thousandth only."""
+    """How a row was made otherwise than another one, or than a label; "" where it was
+    not. Numbers under "start" need agree to a thousandth only, as machines round."""
     there, here = (
         {"version": r["version"], **r["settings"], **r["change"]} for r in (row, other)
     )
 
-    def same(key):
-        a, b = there.get(key), here.get(key)
-        if key == "start" and a and b:
-            return all(map(lambda x, y: math.isclose(x, y, rel_tol=1e-3), a, b))
-        return a == b
+    def same(a, b):
+        numbers = isinstance(a, list) and isinstance(b, list) and len(a) == len(b)
+        close = numbers and all(math.isclose(*x, rel_tol=1e-3) for x in zip(a, b))
+        return a == b or close
 
     return ", ".join(
         f"{key} is {there.get(key)} there and {here.get(key)} here"
         for key in sorted(there | here)
-        if not same(key)
+        if not same(there.get(key), here.get(key))
     )
 
 
@@ -191,13 +212,12 @@ def add_options(parser, variants, default):
     parser.set_defaults(out=None)  # not given: the recorded runs count
 
 
-def collect(parser, args, s, module, label, name):
+def collect(parser, args, s, module, name):
     """Run what is missing of args.variants x args.seeds, and return all that is there:
     {(variant, seed): row}.
 
-    Rows are kept in OUT/NAME.jsonl; without --out, those of figures/ beside this file
-    count too. label(variant, seed, s, device) is how a row of module.attempt starts:
-    rows that were made otherwise end the program with one line.
+    Rows are kept in OUT/NAME.jsonl; without --out, those in figures/ count too. Rows
+    that were made otherwise end the program with one line.
     """
     path, labels = os.path.join(args.out or "out", f"{name}.jsonl"), {}
     rows = read(path)
@@ -206,7 +226,7 @@ def collect(parser, args, s, module, label, name):
         variant = row["variant"]
         if variant not in labels:
             try:
-                labels[variant] = label(variant, 0, s, args.device)
+                labels[variant] = label(module, variant, 0, s, args.device)
             except KeyError:
                 return f"there is no variant {variant!r} here"
             if args.plot_only and rows:  # what is only drawn need only be alike
@@ -219,8 +239,7 @@ def collect(parser, args, s, module, label, name):
             text = f"{row['variant']} seed {row['seed']} was made otherwise, {text}"
             parser.error(f"{path}: {text}; another --out keeps them apart")
     if args.out is None:
-        here = os.path.dirname(os.path.abspath(__file__))
-        recorded = read(os.path.join(here, "figures", f"{name}.jsonl"))
+        recorded = read(os.path.join(HERE, "figures", f"{name}.jsonl"))
         rows += [row for row in recorded if not wrong(row)]
         print("With the recorded runs; to run all anew, give a folder: --out FOLDER")
         args.out = "out"
@@ -236,11 +255,9 @@ def collect(parser, args, s, module, label, name):
         print(f"{there}; {path} keeps each as it ends", flush=True)
         texts, start = [f"{k}={v}" for k, v in common.flat(s).items()], time.time()
         jobs = [[*job, texts, args.device] for job in missing]
-
-        def died(job, text):
-            return label(*job[:2], s, args.device) | {"error": text}
-
-        for k, row in enumerate(run(module, jobs, died, args.workers), 1):
+        for k, (job, row) in enumerate(run(module.__name__, jobs, args.workers), 1):
+            if isinstance(row, str):
+                row = label(module, *job[:2], s, args.device) | {"error": row}
             append(row, path)
             rows.append(row)
             end = f"died, {row['error']}" if "error" in row else row["outcome"]
@@ -271,11 +288,8 @@ def wilson(k, n, z=1.959964):
 
 
 def difference_interval(k1, n1, k2, n2):
-    """The 95% interval (low, high) of k1/n1 - k2/n2, two shares of independent runs.
-
-    It is method 10 of Newcombe 1998 (Statistics in Medicine 17, p. 873), from Wilson's
-    intervals. ValueError: see wilson.
-    """
+    """The 95% interval (low, high) of k1/n1 - k2/n2, shares of independent runs, from
+    Wilson's: method 10 of Newcombe 1998 (Statistics in Medicine 17, p. 873)."""
     (low1, high1), (low2, high2) = wilson(k1, n1), wilson(k2, n2)
     p1, p2 = k1 / n1, k2 / n2
     low = p1 - p2 - math.hypot(p1 - low1, high2 - p2)
@@ -283,17 +297,12 @@ def difference_interval(k1, n1, k2, n2):
 
 
 def fisher(k1, n1, k2, n2):
-    """The p-value of Fisher's exact test, two-sided, for k1 of n1 against k2 of n2.
-
-    It adds up all tables with the same margins that are at most as likely as this one,
-    in whole numbers. ValueError: see wilson.
-    """
-    wilson(k1, n1), wilson(k2, n2)
-    k = k1 + k2
-    counts = range(max(0, k - n2), min(k, n1) + 1)
-    ways = {i: math.comb(n1, i) * math.comb(n2, k - i) for i in counts}
+    """The p-value of Fisher's exact test, two-sided, for k1 of n1 against k2 of n2: all
+    tables with the same margins that are at most as likely as this one, added up."""
+    counts = range(max(0, k1 + k2 - n2), min(k1 + k2, n1) + 1)
+    ways = {i: math.comb(n1, i) * math.comb(n2, k1 + k2 - i) for i in counts}
     as_odd = sum(w for w in ways.values() if w <= ways[k1])
-    return as_odd / math.comb(n1 + n2, k)
+    return as_odd / math.comb(n1 + n2, k1 + k2)
 
 
 def markdown(head, rows):
