@@ -10,7 +10,7 @@ import math
 import os
 import sys
 import tempfile
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import is_dataclass, replace
 from pathlib import Path
 
 
@@ -18,10 +18,9 @@ def flat(settings, prefix=""):
     """The settings of a dataclass as {name: value}, those of a nested one as
     {"shape.square": 8}."""
     found = {}
-    for f in fields(settings):
-        value = getattr(settings, f.name)
+    for name, value in vars(settings).items():
         nested = is_dataclass(value)
-        found |= flat(value, f"{f.name}.") if nested else {prefix + f.name: value}
+        found |= flat(value, f"{name}.") if nested else {prefix + name: value}
     return found
 
 
