@@ -56,8 +56,7 @@ class ToldPass(nn.Module):
 
     def forward(self, images):
         passes = [torch.full_like(images, k) for k in range(self.steps)]
-        told = [torch.cat((images, k), 1) for k in passes]  # each (n, 2, H, W)
-        return torch.stack([self.unet(x) for x in told], 1)
+        return torch.stack([self.unet(torch.cat((images, k), 1)) for k in passes], 1)
 
 
 class TwoUNets(nn.Module):

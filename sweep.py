@@ -172,10 +172,10 @@ def add_options(parser, variants, default):
     """Add --variants, names among variants, --seeds, --workers and --plot-only."""
 
     def names(text):
-        for name in (found := list(dict.fromkeys(text.replace(" ", "").split(",")))):
-            if name not in variants:
-                known = ", ".join(variants)
-                raise argparse.ArgumentTypeError(f"must be among {known}, got {name!r}")
+        found = list(dict.fromkeys(text.replace(" ", "").split(",")))
+        if wrong := [name for name in found if name not in variants]:
+            known = f"must be among {', '.join(variants)}"
+            raise argparse.ArgumentTypeError(f"{known}, got {wrong[0]!r}")
         return found
 
     text = f"Names with commas between; else {','.join(default)}."
