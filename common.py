@@ -10,20 +10,17 @@ import math
 import os
 import sys
 import tempfile
-from dataclasses import fields, is_dataclass, replace
-
-# --------------------------------------------------------------------------------------
-# Settings
+from dataclasses import is_dataclass, replace
+from pathlib import Path
 
 
 def flat(settings, prefix=""):
     """The settings of a dataclass as {name: value}, those of a nested one as
     {"shape.square": 8}."""
     found = {}
-    for f in fields(settings):
-        value = getattr(settings, f.name)
+    for name, value in vars(settings).items():
         nested = is_dataclass(value)
-        found |= flat(value, f"{f.name}.") if nested else {prefix + f.name: value}
+        found |= flat(value, f"{name}.") if nested else {prefix + name: value}
     return found
 
 
@@ -33,7 +30,7 @@ def change(settings, texts):
     A value has the type of the one it replaces; whole numbers are at least 1. All
     changes are made at once. ValueError: no such setting, or a value that does not fit.
     """
-    known, outer, inner = flat(settings), {}, {}
+    known, changes = flat(settings), {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or name not in known:
@@ -41,28 +38,17 @@ def change(settings, texts):
         kind = type(known[name])
         try:
             value = kind(value)
-            if (
-                kind is not str
-                and not math.isfinite(value)
-                or kind is int
-                and value < 1
-            ):
+            if kind is int and value < 1 or kind is float and not math.isfinite(value):
                 raise ValueError
         except ValueError:
             allowed = "a whole number > 0" if kind is int else "a finite number"
             raise ValueError(f"{name} must be {allowed}, got {text!r}") from None
-        first, dot, rest = name.partition(".")
-        if dot:
-            inner.setdefault(first, {})[rest] = value
-        else:
-            outer[first] = value
-    for name, values in inner.items():
-        outer[name] = replace(getattr(settings, name), **values)
-    return replace(settings, **outer)
-
-
-# --------------------------------------------------------------------------------------
-# Command line
+        outer, _, inner = name.rpartition(".")
+        changes.setdefault(outer, {})[inner] = value
+    own = changes.pop("", {})
+    for name, values in changes.items():
+        own[name] = replace(getattr(settings, name), **values)
+    return replace(settings, **own)
 
 
 class Parser(argparse.ArgumentParser):
@@ -70,11 +56,8 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, doc):
         layout = argparse.RawDescriptionHelpFormatter
-        options = {"formatter_class": layout, "usage": argparse.SUPPRESS}
-        super().__init__(description=doc, **options)
-        text = (
-            "Folder for the picture and its numbers; %(default)s where none is given."
-        )
+        super().__init__(None, argparse.SUPPRESS, doc, formatter_class=layout)
+        text = "Folder for the picture and its numbers; out where none is given."
         self.add_argument("--out", default="out", metavar="FOLDER", help=text)
 
     def add_training(self):
@@ -84,13 +67,8 @@ class Parser(argparse.ArgumentParser):
         text = "Where to train: auto (CUDA where there is one), cpu or cuda."
         self.add_argument("--device", type=device, default="auto", help=text)
         text = "Change settings, as in: --set m=0.7 width=8 shape.square=6."
-        look = {
-            "action": "extend",
-            "nargs": "+",
-            "default": [],
-            "metavar": "NAME=VALUE",
-        }
-        self.add_argument("--set", help=text, **look)
+        many = {"action": "extend", "nargs": "+", "default": []}
+        self.add_argument("--set", metavar="NAME=VALUE", help=text, **many)
 
     def settings(self, default, args, attempt):
         """The default settings, changed by --set and --epochs.
@@ -99,14 +77,14 @@ class Parser(argparse.ArgumentParser):
         not fit, it raises ValueError for. Returns the settings and what it returned.
         """
         epochs = [] if args.epochs is None else [f"epochs={args.epochs}"]
-        s = None
+        texts = args.set + epochs
         try:
-            s = change(default, args.set + epochs)
+            s = change(default, texts)
             short = {"epochs": 1, "steps_per_epoch": 1, "batch": 1, "held_out": 1}
             with contextlib.redirect_stdout(io.StringIO()):
                 return s, attempt(replace(s, **short))
         except (ValueError, RuntimeError) as e:  # RuntimeError: more than fits memory
-            if s == default:
+            if not texts:
                 raise  # nothing was changed here: the code has been
             self.error(str(e).splitlines()[0])
 
@@ -159,10 +137,8 @@ def experiment(doc, default, train, argv=None):
     s, (net, *_) = parser.settings(default, args, lambda s: train(s, 0, "cpu"))
     parser.writable(args.out)
     print("settings: " + ", ".join(f"{k} {v}" for k, v in flat(s).items()))
-    weights = sum(p.numel() for p in net.parameters())
-    print(
-        f"network: {weights:,} weights, seed {args.seed}, on {args.device}", flush=True
-    )
+    size = f"{sum(p.numel() for p in net.parameters()):,} weights"
+    print(f"network: {size}, seed {args.seed}, on {args.device}", flush=True)
     return args, s
 
 
@@ -205,10 +181,6 @@ def script(main):
         sys.exit(2)
 
 
-# --------------------------------------------------------------------------------------
-# What a run leaves
-
-
 def moments(steps):
     """The steps, out of 1 to steps, at which a training is looked at: dense early,
     where things happen, twenty for every factor of ten."""
@@ -217,14 +189,10 @@ def moments(steps):
 
 def describe(row):
     """A row of a history as a line for the console."""
-    decisions = "  |  ".join(
-        f"left {d['common_left']:.2f}, right {d['common_right']:.2f}: {d['outcome']:<9}"
-        for d in row["decisions"]
-    )
-    return (
-        f"epoch {row['epoch']:3.0f}   loss {row['loss']:6.3f}   "
-        f"common region to {decisions}   {row['seconds']:5.1f} s"
-    )
+    given = "left {common_left:.2f}, right {common_right:.2f}: {outcome:<9}"
+    decisions = "  |  ".join(given.format(**d) for d in row["decisions"])
+    start = "epoch {epoch:3.0f}   loss {loss:6.3f}   common region to ".format(**row)
+    return f"{start}{decisions}   {row['seconds']:5.1f} s"
 
 
 def print_findings(measured, expected):
@@ -232,13 +200,11 @@ def print_findings(measured, expected):
 
     measured is that of data.measure, expected {by whom: (outcomes, score, found)}.
     """
-    outcomes = [
-        f"{d['outcome']} ({d['outcome_share'][d['outcome']]:.1%})"
-        for d in measured["decisions"]
-    ]
+    ends = [(d["outcome"], d["outcome_share"]) for d in measured["decisions"]]
+    outcomes = "; ".join(f"{end} ({shares[end]:.1%})" for end, shares in ends)
     score, found = f"{measured['score']:.3f}", f"{measured['oracle_exact']:.1%}"
     columns = {"": ("outcome of the decision(s)", "score of the better one", "found")}
-    columns |= expected | {"here": ("; ".join(outcomes), score, found)}
+    columns |= expected | {"here": (outcomes, score, found)}
     for row in zip(*([head, *cells] for head, cells in columns.items())):
         print("".join(f"{cell:<30}" for cell in row).rstrip())
 
@@ -254,8 +220,7 @@ def save(path, what):
     temporary = f"{root}.{os.getpid()}.tmp{ending}"
     try:
         if isinstance(what, dict):
-            with open(temporary, "w") as f:
-                json.dump(what, f, indent=1, allow_nan=False)
+            Path(temporary).write_text(json.dumps(what, indent=1, allow_nan=False))
         elif callable(what):
             what(temporary)
         else:

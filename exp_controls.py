@@ -13,7 +13,6 @@ put together by appending their controls.jsonl to one another; --plot-only draws
 there.
 """
 
-import inspect
 import json
 import math
 import statistics
@@ -42,10 +41,6 @@ FIXED = {"found": FOUND, "relaxed": RELAXED, "given": data.GIVEN}
 FIXED |= {"learned": data.LEARNED, "exact": data.EXACT}
 
 
-# --------------------------------------------------------------------------------------
-# The variants: a network, a rule by which the decisions share a truth, and the truths
-
-
 class ToldPass(nn.Module):
     """Maps images (n, 1, H, W) to the logits of all passes, (n, steps, 2, H, W).
 
@@ -61,8 +56,7 @@ class ToldPass(nn.Module):
 
     def forward(self, images):
         passes = [torch.full_like(images, k) for k in range(self.steps)]
-        told = [torch.cat((images, k), 1) for k in passes]  # each (n, 2, H, W)
-        return torch.stack([self.unet(x) for x in told], 1)
+        return torch.stack([self.unet(torch.cat((images, k), 1)) for k in passes], 1)
 
 
 class TwoUNets(nn.Module):
@@ -122,8 +116,7 @@ class Variant:
     def build(self, s, generator):
         """Its network, of s.steps passes if passes are what it has."""
         options = {"width": s.width, "depth": s.depth, "generator": generator}
-        if "steps" in inspect.signature(self.net).parameters:
-            options["steps"] = s.steps
+        options |= {"steps": s.steps} if self.net in (RecurrentUNet, ToldPass) else {}
         return self.net(**options | self.options)
 
 
@@ -187,10 +180,6 @@ PAIRS = {  # whose counts are compared
 }
 
 
-# --------------------------------------------------------------------------------------
-# One run
-
-
 def decide(net, images, *shown):
     """The decisions of any variant's network: probabilities (n, D, 2, H, W)."""
     masks = torch.sigmoid(net(images, *shown))  # (n, D, 2, H, W) or (n, 2 D, H, W)
@@ -240,15 +229,13 @@ def run(name, seed, s, device):
         if step % s.steps_per_epoch == 0 or (step - 1) % max(1, steps // 100) == 0:
             if not math.isfinite(loss.item()):
                 raise FloatingPointError(f"the loss is {loss.item()} at step {step}")
-            if data.measure(masks, parts)["oracle_exact"] < FOUND:
-                found_at = None
-            elif found_at is None:
-                found_at = step
+            exact = data.measure(masks, parts)["oracle_exact"] >= FOUND
+            found_at = (found_at or step) if exact else None
     seconds = time.perf_counter() - start
 
+    net.requires_grad_(False)  # from here on it is tested
     images, parts = data.held_out(s, seed, device)
-    with torch.no_grad():
-        measured = data.measure(decide(net, images), parts, s.m)
+    measured = data.measure(decide(net, images), parts, s.m)
     ends = sorted(d["outcome"] for d in measured["decisions"])  # in either order
     found = measured["oracle_exact"] >= FOUND
     # The last batch may miss one image in a hundred and the network still finds both.
@@ -260,8 +247,7 @@ def run(name, seed, s, device):
         # other, as if that had been the first decision.
         row["shown"] = {}
         for first, truth in zip(("left", "right"), data.groupings(parts).unbind(1)):
-            with torch.no_grad():
-                *_, last = data.measure(decide(net, images, truth), parts)["decisions"]
+            *_, last = data.measure(decide(net, images, truth), parts)["decisions"]
             row["shown"][first] = last["outcome_share"]
     return row
 
@@ -284,10 +270,6 @@ def change(name, s):
     start = [float(f"{x:.6g}") for x in (loss.item(), length.item())]
     changed = {"net": v.net.__name__, "options": v.options, "rule": v.rule}
     return changed | {"coin": v.coin, "other": v.other, "start": start}
-
-
-# --------------------------------------------------------------------------------------
-# What they amount to
 
 
 def reply(row):
@@ -353,25 +335,15 @@ def table(rows):
 def compare(rows):
     """How the PAIRS that are among the rows of summarise differ, as a table in Markdown:
     the difference in percentage points, its 95% interval, p by Fisher's exact test."""
-    head = [
-        "variant",
-        "against",
-        "finds both",
-        "against",
-        "points",
-        "95% interval",
-        "p",
-    ]
+    head = "variant", "against", "finds both", "against", "points", "95% interval", "p"
     by, lines = {r["variant"]: r for r in rows}, []
     pairs = [(by.get(a), by.get(b)) for a, others in PAIRS.items() for b in others]
     for first, second in filter(all, pairs):
-        counts = first["found"], first["of"], second["found"], second["of"]
-        points = 100 * (counts[0] / counts[1] - counts[2] / counts[3])
+        counts = a, n, b, m = first["found"], first["of"], second["found"], second["of"]
         low, high = (100 * x for x in sweep.difference_interval(*counts))
-        cells = [first["title"], second["title"], "{}/{}".format(*counts[:2])]
-        cells += ["{}/{}".format(*counts[2:]), f"{points:+.0f}"]
-        cells += [f"{low:+.0f} to {high:+.0f}", f"{sweep.fisher(*counts):.2g}"]
-        lines.append(cells)
+        cells = [first["title"], second["title"], f"{a}/{n}", f"{b}/{m}"]
+        cells += [f"{100 * (a / n - b / m):+.0f}", f"{low:+.0f} to {high:+.0f}"]
+        lines.append([*cells, f"{sweep.fisher(*counts):.2g}"])
     return sweep.markdown(head, lines) if lines else ""
 
 

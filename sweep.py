@@ -2,8 +2,8 @@
 amount to.
 
 A run is a row: a dict, on a line of its own in a file of JSON lines. It says which run
-it is and what it was made with (variant, seed, version, device, torch, settings,
-change) and what it ended in or, under the key "error", what it died of.
+it is and what it was made with (KEYS), and what it ended in or, under the key "error",
+what it died of.
 
 A script that sweeps has Settings; run(variant, seed, s, device), which returns the end
 of a row; change(variant, s), what that variant changes; VERSION, to be raised when
@@ -16,6 +16,7 @@ import math
 import os
 import queue
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -27,10 +28,6 @@ import common
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 KEYS = {"variant", "seed", "version", "device", "torch", "settings", "change"}
-
-
-# --------------------------------------------------------------------------------------
-# Processes
 
 
 def label(module, variant, seed, s, device):
@@ -60,6 +57,7 @@ def work(module):
     line of JSON, it prints the row. It ends when its input does, in midst of a run."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a run prints is not an answer
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the sweep alone
     jobs = queue.SimpleQueue()
 
     def listen():
@@ -75,35 +73,26 @@ def work(module):
 def run(module, jobs, workers):
     """Let attempt(module, *job) run for all jobs, workers at a time; yields the answers
     as they come: (job, row), or (job, a text) if the process died."""
-    code = "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); "
-    code += (
-        f"sys.path.insert(0, {HERE!r}); import sweep, {module}; sweep.work({module})"
-    )
-    over, idle, everyone = threading.Event(), queue.SimpleQueue(), []
-
-    def start():
-        # A session of its own: Ctrl-C is for the sweep alone.
-        pipe = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        command = [sys.executable, "-c", code]
-        everyone.append(subprocess.Popen(command, start_new_session=True, **pipe))
-        idle.put(everyone[-1])
+    command = [sys.executable, "-c", f"import sweep, {module}; sweep.work({module})"]
+    # In HERE it finds them; a session of its own, as Ctrl-C is for the sweep alone.
+    options = {"cwd": HERE, "start_new_session": True, "text": True}
+    options |= {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    over, mine, everyone = threading.Event(), threading.local(), []
 
     def one(job):
-        process = idle.get()
+        if not hasattr(mine, "process") or mine.process.poll() is not None:
+            mine.process = subprocess.Popen(command, **options)
+            everyone.append(mine.process)
+            if over.is_set():  # since before it was there to be killed
+                mine.process.kill()
         try:
-            print(json.dumps(job), file=process.stdin, flush=True)
-            row = json.loads(process.stdout.readline())
-            idle.put(process)
-            return job, row
+            print(json.dumps(job), file=mine.process.stdin, flush=True)
+            return job, json.loads(mine.process.stdout.readline())
         except (OSError, ValueError):  # its pipe has ended
-            if not over.is_set():
-                start()
-            return job, f"the process died with status {process.wait()}"
+            return job, f"the process died with status {mine.process.wait()}"
 
-    pool = ThreadPoolExecutor(workers)
+    pool = ThreadPoolExecutor(workers)  # each thread has a process
     try:
-        for _ in range(min(workers, len(jobs))):
-            start()
         for future in as_completed([pool.submit(one, job) for job in jobs]):
             yield future.result()
     finally:
@@ -111,10 +100,6 @@ def run(module, jobs, workers):
         pool.shutdown(wait=False, cancel_futures=True)
         for process in everyone:
             process.kill()
-
-
-# --------------------------------------------------------------------------------------
-# Rows
 
 
 def append(row, path):
@@ -147,20 +132,16 @@ def read(path):
 def difference(row, other):
     """How a row was made otherwise than another one, or than a label; "" where it was
     not. Numbers under "start" need agree to a thousandth only, as machines round."""
-    there, here = (
-        {"version": r["version"], **r["settings"], **r["change"]} for r in (row, other)
-    )
-
-    def same(a, b):
-        numbers = isinstance(a, list) and isinstance(b, list) and len(a) == len(b)
-        close = numbers and all(math.isclose(*x, rel_tol=1e-3) for x in zip(a, b))
-        return a == b or close
-
-    return ", ".join(
-        f"{key} is {there.get(key)} there and {here.get(key)} here"
-        for key in sorted(there | here)
-        if not same(there.get(key), here.get(key))
-    )
+    there, here = (r["settings"] | r["change"] for r in (row, other))
+    there["version"], here["version"] = row["version"], other["version"]
+    found = []
+    for key in sorted(there | here):
+        a, b = there.get(key), here.get(key)
+        alike = isinstance(a, list) and isinstance(b, list) and len(a) == len(b)
+        alike = alike and all(math.isclose(*x, rel_tol=1e-3) for x in zip(a, b))
+        if a != b and not alike:
+            found.append(f"{key} is {a} there and {b} here")
+    return ", ".join(found)
 
 
 def distinct(rows):
@@ -172,10 +153,6 @@ def distinct(rows):
         if key not in runs or "error" in runs[key]:
             runs[key] = row
     return runs
-
-
-# --------------------------------------------------------------------------------------
-# The command line of a sweep
 
 
 def seeds(text):
@@ -195,10 +172,10 @@ def add_options(parser, variants, default):
     """Add --variants, names among variants, --seeds, --workers and --plot-only."""
 
     def names(text):
-        for name in (found := list(dict.fromkeys(text.replace(" ", "").split(",")))):
-            if name not in variants:
-                known = ", ".join(variants)
-                raise argparse.ArgumentTypeError(f"must be among {known}, got {name!r}")
+        found = list(dict.fromkeys(text.replace(" ", "").split(",")))
+        if wrong := [name for name in found if name not in variants]:
+            known = f"must be among {', '.join(variants)}"
+            raise argparse.ArgumentTypeError(f"{known}, got {wrong[0]!r}")
         return found
 
     text = f"Names with commas between; else {','.join(default)}."
@@ -243,34 +220,29 @@ def collect(parser, args, s, module, name):
         rows += [row for row in recorded if not wrong(row)]
         print("With the recorded runs; to run all anew, give a folder: --out FOLDER")
         args.out = "out"
-    if not args.plot_only:
-        parser.writable(args.out)
-        if args.workers is None:
-            cores = getattr(os, "sched_getaffinity", lambda _: [0] * os.cpu_count())
-            args.workers = 1 if args.device == "cuda" else len(cores(0))
-        runs = distinct(rows)
-        every = [(variant, seed) for seed in args.seeds for variant in args.variants]
-        missing = [job for job in every if job not in runs or "error" in runs[job]]
-        there = f"{len(every) - len(missing)} of {len(every)} runs are there already"
-        print(f"{there}; {path} keeps each as it ends", flush=True)
-        texts, start = [f"{k}={v}" for k, v in common.flat(s).items()], time.time()
-        jobs = [[*job, texts, args.device] for job in missing]
-        for k, (job, row) in enumerate(run(module.__name__, jobs, args.workers), 1):
-            if isinstance(row, str):
-                row = label(module, *job[:2], s, args.device) | {"error": row}
-            append(row, path)
-            rows.append(row)
-            end = f"died, {row['error']}" if "error" in row else row["outcome"]
-            left = (time.time() - start) / k * (len(jobs) - k) / 60
-            what = f"{row['variant']} seed {row['seed']}: {end}"
-            print(f"{k}/{len(jobs)}  {what}  ({left:.0f} min left)", flush=True)
-    if not rows:
+    if args.plot_only and not rows:
         parser.error(f"{path}: there are no runs in it")
+    parser.writable(args.out)
+    if args.plot_only:
+        return distinct(rows)
+    done = {job for job, row in distinct(rows).items() if "error" not in row}
+    every = [(variant, seed) for seed in args.seeds for variant in args.variants]
+    texts, start = [f"{k}={v}" for k, v in common.flat(s).items()], time.time()
+    jobs = [[*job, texts, args.device] for job in every if job not in done]
+    there = f"{len(every) - len(jobs)} of {len(every)} runs are there already"
+    print(f"{there}; {path} keeps each as it ends", flush=True)
+    cores = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count()))
+    workers = args.workers or (1 if args.device == "cuda" else len(cores(0)))
+    for k, (job, row) in enumerate(run(module.__name__, jobs, workers), 1):
+        if isinstance(row, str):
+            row = label(module, *job[:2], s, args.device) | {"error": row}
+        append(row, path)
+        rows.append(row)
+        end = f"died, {row['error']}" if "error" in row else row["outcome"]
+        left = (time.time() - start) / k * (len(jobs) - k) / 60
+        what = f"{row['variant']} seed {row['seed']}: {end}"
+        print(f"{k}/{len(jobs)}  {what}  ({left:.0f} min left)", flush=True)
     return distinct(rows)
-
-
-# --------------------------------------------------------------------------------------
-# What they amount to
 
 
 def wilson(k, n, z=1.959964):
