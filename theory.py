@@ -58,7 +58,8 @@ def dI_G(x, P1, P2, b, m):
 
 
 def dI_G_as_printed(x, P1, P2, b, m):
-    """Eq. 2 as printed: P1 and P2 exchanged in the curved terms, m in place of n."""
+    """Eq. 2 as printed: P1 and P2 are exchanged in the curved terms, and m stands where
+    n belongs. It is right for P1 = P2 and m = 1/2 only."""
     check(x=x, P1=P1, P2=P2, b=b, m=m)
     curved = P1 * b * m / (b * (1 - x) + P1) ** 2 - P2 * b * m / (P2 + x * b) ** 2
     return curved + b * m / (P1 + b) - b * m / (P2 + b)
@@ -167,32 +168,32 @@ def F(a, c, P1, P2, b, m):
 def dF(a, c, P1, P2, b, m):
     """The gradient of F: (dF/da, dF/dc)."""
     check(a=a, c=c, P1=P1, P2=P2, b=b, m=m)
-    n = 1 - m
-    da = m * b / (P1 + b) - n * P1 * b / (P1 + a * b) ** 2
-    dc = n * b / (P2 + b) - m * P2 * b / (P2 + c * b) ** 2
+    da = m * b / (P1 + b) - (1 - m) * P1 * b / (P1 + a * b) ** 2
+    dc = (1 - m) * b / (P2 + b) - m * P2 * b / (P2 + c * b) ** 2
     return da, dc
 
 
 def common_push(p, area, P1, P2, b, m=0.5):
-    """The push on the common region while nothing is learned: (left, right), the slope
-    of the expected soft score in one pixel of b if both masks have the probability p all
-    over an image of area pixels. For m = 1/2 it is positive for every p, if the image
-    holds the pair: a pixel more costs a poor mask little. A network sets out for "both"
-    even below a*."""
+    """The push on the common region while nothing is learned, (left, right): the slope
+    of the expected soft score in one pixel of b, if both masks have the probability p
+    all over an image of area pixels. For m = 1/2 it is positive for every p, if the
+    image holds the pair: a pixel more costs a poor mask little. A network sets out for
+    "both" even below a*."""
     check(p=p, area=area, P1=P1, P2=P2, b=b, m=m)
 
     def push(P, prior):  # of the instance that owns b with this probability
-        union, without = (p * area + own * (1 - p) for own in (P + b, P))  # soft
-        return prior / union - (1 - prior) * p * P / without**2
+        with_b, without = (p * area + own * (1 - p) for own in (P + b, P))  # unions
+        return prior / with_b - (1 - prior) * p * P / without**2
 
     return push(P1, m), push(P2, 1 - m)
 
 
 def dividing_point(P, b, m=0.5):
     """a*, where F is lowest along a: ascent leads to a = 1 from above, to 0 from below.
-    For m = 1/2 it is (sqrt(P(P+b)) - P)/b = 1/(1 + sqrt(1 + b/P)) < 1/2. So an undecided
-    network, a = c = 1/2, is above it for both instances and climbs to "both", never to
-    "neither". For c* pass P2 and n. Far from m = 1/2 it leaves [0, 1]; m = 0 has none."""
+    For m = 1/2 it is (sqrt(P(P+b)) - P)/b = 1/(1 + sqrt(1 + b/P)) < 1/2. So an
+    undecided network, a = c = 1/2, is above it for both instances and climbs to "both",
+    never to "neither". For the right instance's c* pass P2 and n. Far from m = 1/2 it
+    leaves [0, 1]. ValueError for m = 0, too."""
     check(P=P, b=b, m=m)
     if np.any(m == 0):
         raise ValueError(f"m must be positive for a dividing point, got {m}")
@@ -217,8 +218,8 @@ def both_prior_limit(P, b):
 
 
 def undecided_end(P, b, m):
-    """The corner, "left", "right" or "both", to which ascent on F leads from a = c = 1/2
-    if P1 = P2 = P. F is convex in each share: the signs of the first slopes decide,
+    """The corner to which ascent on F leads from a = c = 1/2, if P1 = P2 = P: "left",
+    "right" or "both". F is convex in each share: the signs of the first slopes decide,
     exactly. A slope of zero is a rest that any nudge ends: down, the better side."""
     check(P=P, b=b, m=m)
     half, P, b, m = (Fraction(value) for value in (0.5, P, b, m))
@@ -266,115 +267,98 @@ def check_claims():
     """Check the claims of the paper, and those beyond it, on grids of exact fractions.
 
     Returns a list of dicts: claim, how (it was checked), error (the largest), verdict
-    and, for a wrong printed form, printed_error (its largest) and printed_worst_at.
-    """
-    rows, once, beyond = [], "holds once corrected", "holds (beyond the paper)"
+    and, for a wrong printed form, printed_error (its largest) and printed_worst_at."""
+    rows = []
 
-    def row(claim, how, verdict, *results, printed=None):
+    def row(claim, how, *results, verdict="holds", printed=None):
         # A result is a gap, which should be zero, or says whether the claim holds.
-        error = float(
-            max(np.max(1 - r if r.dtype == bool else abs(r)) for r in results)
-        )
-        # 1e-50 is as good as zero: identities give 0, difference quotients about 1e-58.
+        gaps = [1 - r if r.dtype == bool else abs(r) for r in results]
+        error = float(np.max(gaps))  # identities: 0; difference quotients: about 1e-58
+        verdict = "holds once corrected" if printed else verdict
         verdict = verdict if error < 1e-50 else "FAILS"
         rows.append({"claim": claim, "how": how, "error": error, "verdict": verdict})
         if printed:
-            gap, names, case = printed
-            gap, *worst = max(zip(abs(gap), *case))
+            names, case, off = printed
+            off, *worst = max(zip(abs(off), *case))
             where = ", ".join(f"{k} = {v}" for k, v in zip(names.split(), worst))
-            rows[-1] |= {"printed_error": float(gap), "printed_worst_at": where}
+            rows[-1] |= {"printed_error": float(off), "printed_worst_at": where}
 
+    beyond = {"verdict": "holds (beyond the paper)"}
     half, sizes, step = Fraction(1, 2), ("1/3", 1, "9/2"), Fraction(1, 10**6)
     shares, priors = [Fraction(k, 8) for k in range(9)], (0, "1/5", half, "5/7", 1)
     inner = shares[1:-1]  # a central difference needs room on both sides
     quarters, whole = shares[::2], (1, 3, 8)  # of 4 or 8 common pixels; own pixels
-    pixels = a, c, *end = grid(quarters, quarters, whole, whole, (4, 8), priors)
+    pixels = a, c, *ends = grid(quarters, quarters, whole, whole, (4, 8), priors)
     counted = counted_F(*pixels)
-    row("Eq. 1", "pixels counted", "holds", (I_G(a, *end) - counted)[a + c == 1])
-    x, P1, P2, b, m = case = grid(inner, sizes, sizes, sizes, priors)
-    gap, off = dI_G(*case) - slope(I_G, *case), dI_G_as_printed(*case) - dI_G(*case)
-    printed = off, "x P1 P2 b m", case
-    row("Eq. 2", "difference quotient of Eq. 1", once, gap, printed=printed)
-    gap, off = d2I_G(*case) - slope(dI_G, *case), d2I_G_as_printed(*case) - d2I_G(*case)
-    printed = off, "x P1 P2 b m", case
-    row("Eq. 3", "difference quotient of Eq. 2", once, gap, printed=printed)
+    row("Eq. 1", "pixels counted", (I_G(a, *ends) - counted)[a + c == 1])
+    x, *ends = at = grid(inner, sizes, sizes, sizes, priors)
+    gap, off = dI_G(*at) - slope(I_G, *at), dI_G_as_printed(*at) - dI_G(*at)
+    row("Eq. 2", "difference quotient of Eq. 1", gap, printed=("x P1 P2 b m", at, off))
+    gap, off = d2I_G(*at) - slope(dI_G, *at), d2I_G_as_printed(*at) - d2I_G(*at)
+    row("Eq. 3", "difference quotient of Eq. 2", gap, printed=("x P1 P2 b m", at, off))
     # Strictly convex: below its chord and bent upwards. And below the better end.
-    score, at_0, at_1 = I_G(*case), I_G(0, P1, P2, b, m), I_G(1, P1, P2, b, m)
+    score, at_0, at_1 = I_G(*at), I_G(0, *ends), I_G(1, *ends)
     below = score < (1 - x) * at_0 + x * at_1, score < np.maximum(at_0, at_1)
-    how = "chord, second derivative, best end"
-    row("Theorem 3.1", how, "holds", d2I_G(*case) > 0, *below)
+    row("Theorem 3.1", "chord, second derivative, best end", d2I_G(*at) > 0, *below)
     # "The maxima will depend on m ... and P_1, P_2 and b." Their value does. Which end
     # is best does not: I(0) - I(1) is n - m times what is positive for all sizes.
+    P1, P2, b, m = ends
     gap = at_0 - at_1 - (1 - 2 * m) * (2 - P1 / (P1 + b) - P2 / (P2 + b))
-    moves = (ceiling(P1, P2, b, m) < ceiling(2 * P1, P2, b, m)) | (m == 0) | (m == 1)
+    moves = (ceiling(*ends) < ceiling(2 * P1, P2, b, m)) | (m == 0) | (m == 1)
     how = "sizes move the value, not the end"
-    row("Remark above Eq. 4", how, "ambiguous", gap, moves)
-    row("Eq. 4", "Eq. 1 at x = 0", "holds", I_G_at_0(P1, P2, b, m) - at_0)
-    row("Eq. 5", "Eq. 1 at x = 1", "holds", I_G_at_1(P1, P2, b, m) - at_1)
+    row("Remark above Eq. 4", how, gap, moves, verdict="ambiguous")
+    row("Eq. 4", "Eq. 1 at x = 0", I_G_at_0(*ends) - at_0)
+    row("Eq. 5", "Eq. 1 at x = 1", I_G_at_1(*ends) - at_1)
     # x = 0, b to the right one, is true with probability n. The proof has it so too.
-    gap, how = (
-        I_G_at_0(P1, P1, b, m) - I_G_at_1(P1, P1, b, m),
-        "Eqs. 4, 5: x = 0 is best when n > m",
-    )
-    row(
-        "Corollary 3.2",
-        how,
-        "reversed",
-        (gap > 0) == (m < half),
-        (gap < 0) == (m > half),
-    )
-    x, P, b = case = grid(inner, sizes, sizes)
-    gap = I_equal(*case) - I_G(x, P, P, b, half)
-    row("Eq. 6", "Eq. 1 with P1 = P2, m = 1/2", "holds", gap)
-    gap = dI_equal(*case) - slope(I_equal, *case)
-    row("Eq. 7", "difference quotient of Eq. 6", "holds", gap)
-    gap = d2I_equal(*case) - slope(dI_equal, *case)
-    row("Eq. 8", "difference quotient of Eq. 7", "holds", gap)
-    gap = d2I_equal_at_half(P, b) - d2I_equal(half, P, b)
-    row("Eq. 9", "Eq. 8 at x = 1/2", "holds", gap)
-    at_0, at_1 = I_equal(0, P, b), I_equal(1, P, b)
-    row("Eq. 10", "Eq. 6 at both ends", "holds", I_max(P, b) - at_0, I_max(P, b) - at_1)
+    gain = I_G_at_0(P1, P1, b, m) - I_G_at_1(P1, P1, b, m)
+    signs = (gain > 0) == (m < half), (gain < 0) == (m > half)
+    how = "Eqs. 4, 5: x = 0 is best when n > m"
+    row("Corollary 3.2", how, *signs, verdict="reversed")
+    x, P, b = at = grid(inner, sizes, sizes)
+    row("Eq. 6", "Eq. 1 with P1 = P2, m = 1/2", I_equal(*at) - I_G(x, P, P, b, half))
+    row("Eq. 7", "difference quotient of Eq. 6", dI_equal(*at) - slope(I_equal, *at))
+    row("Eq. 8", "difference quotient of Eq. 7", d2I_equal(*at) - slope(dI_equal, *at))
+    row("Eq. 9", "Eq. 8 at x = 1/2", d2I_equal_at_half(P, b) - d2I_equal(half, P, b))
+    gaps = [I_max(P, b) - I_equal(end, P, b) for end in (0, 1)]
+    row("Eq. 10", "Eq. 6 at both ends", *gaps)
     # The slope is zero at 1/2 and has the sign of x - 1/2 elsewhere: one minimum.
-    signs = (dI_equal(*case) > 0) == (x > half), (dI_equal(*case) < 0) == (x < half)
-    row("Theorem 3.3", "sign of Eq. 7 on both sides of 1/2", "holds", *signs)
-    y, P, b = case = grid([share - half for share in shares], sizes, sizes)
-    right = I_symmetric(*case)
-    gaps = right - I_equal(half + y, P, b), right - I_equal(half - y, P, b)
-    printed = I_symmetric_as_printed(*case) - right, "y P b", case
-    row("Eq. 11", "Eq. 6 at 1/2 + y and 1/2 - y", once, *gaps, printed=printed)
-    gap = I_equal(half + y, P, b) - I_equal(half - y, P, b)
-    row("Corollary 3.4", "Eq. 6 mirrored", "holds", gap)
+    signs = (dI_equal(*at) > 0) == (x > half), (dI_equal(*at) < 0) == (x < half)
+    row("Theorem 3.3", "sign of Eq. 7 on both sides of 1/2", *signs)
+    y, P, b = at = grid([share - half for share in shares], sizes, sizes)
+    right, up, down = I_symmetric(*at), I_equal(half + y, P, b), I_equal(half - y, P, b)
+    gaps, off = (right - up, right - down), I_symmetric_as_printed(*at) - right
+    row("Eq. 11", "Eq. 6 at 1/2 + y and 1/2 - y", *gaps, printed=("y P b", at, off))
+    row("Corollary 3.4", "Eq. 6 mirrored", up - down)
     P, b = grid(whole, (1, 2, 5))
-    row("Eq. 12", "pixels counted", "holds", I_D(P, b) - counted_F(1, 1, P, P, b, half))
-    a, c, P, b = grid((0, 1), (0, 1), sizes, sizes)
-    row("Theorem 3.5", "Eq. 12 = Eq. 10", "holds", I_D(P, b) - I_max(P, b))
+    row("Eq. 12", "pixels counted", I_D(P, b) - counted_F(1, 1, P, P, b, half))
+    P, b = at = grid(sizes, sizes)
+    row("Theorem 3.5", "Eq. 12 = Eq. 10", I_D(P, b) - I_max(P, b))
     # "Neither" ties as well: a tie prefers none. Nor does it need equal areas.
-    gap = F(a, c, P, P, b, half) - I_max(P, b)
-    row("  so that both is preferred", "four corners of F tie", "does not follow", gap)
+    tie = [F(*corner, P, P, b, half) - I_max(P, b) for corner in CORNERS.values()]
+    how = "four corners of F tie"
+    row("  so that both is preferred", how, *tie, verdict="does not follow")
     a, c, *trio = grid((0, 1), (0, 1), sizes, sizes, sizes)
-    gap = F(a, c, *trio, half) - ceiling(*trio, half)
-    row("  nor are equal areas needed", "they tie for P1 != P2 too", beyond, gap)
-    row("F(a, c)", "pixels counted", beyond, F(*pixels) - counted)
-    best = counted.reshape(len(quarters) ** 2, -1).max(0)  # over a and c
-    gap = ceiling(*end).reshape(len(quarters) ** 2, -1) - best
-    row("ceiling", "best F(a, c), pixels counted", beyond, gap)
+    tie = F(a, c, *trio, half) - ceiling(*trio, half)
+    row("  nor are equal areas needed", "they tie for P1 != P2 too", tie, **beyond)
+    row("F(a, c)", "pixels counted", F(*pixels) - counted, **beyond)
+    best = counted.reshape(5, 5, -1).max((0, 1))  # over the quarters a and c
+    gap = ceiling(*pixels[2:, : len(best)]) - best
+    row("ceiling", "best F(a, c), pixels counted", gap, **beyond)
     # dF/da is positive where (P + ab)^2 > P(P+b). At a = 1/2 they differ by b^2/4, so
     # an undecided network is above a* and is pushed up, for the right instance too.
-    P, b = pair = grid(sizes, sizes)
-    gap = (P + b / 2) ** 2 - P * (P + b) - b**2 / 4
-    both = np.array([undecided_end(*sides, half) == "both" for sides in pair.T])
-    how = "(P+b/2)^2 - P(P+b) = b^2/4"
-    row("a* < 1/2: undecided goes to both", how, beyond, gap, both)
+    gap, how = (P + b / 2) ** 2 - P * (P + b) - b**2 / 4, "(P+b/2)^2 - P(P+b) = b^2/4"
+    both = np.array([undecided_end(*pair, half) == "both" for pair in at.T])
+    row("a* < 1/2: undecided goes to both", how, gap, both, **beyond)
     # The pair fills the image, or a quarter of it.
     p, times, *trio = grid(shares, (1, 4), sizes, sizes, sizes)
-    push = np.array(common_push(p, times * sum(trio), *trio, half))
-    row("an untrained mask goes to both", "push on it at every level", beyond, push > 0)
+    push = np.array(common_push(p, times * sum(trio), *trio, half)) > 0
+    row("an untrained mask goes to both", "push on it at every level", push, **beyond)
     results = []  # at the bounds the push on c is zero: just below them up, above down
     for bound, c in (undecided_prior_limit, half), (both_prior_limit, 1):
         ms = [bound(P, b) + s for s in (-step, 0, step)]
-        below, at, above = (dF(c, c, P, P, b, m)[1] for m in ms)
-        results += [below > 0, at, above < 0]
-    row("how far m may leave 1/2", "dF/dc changes sign there", beyond, *results)
+        lower, zero, upper = (dF(c, c, P, P, b, m)[1] for m in ms)
+        results += [lower > 0, zero, upper < 0]
+    row("how far m may leave 1/2", "dF/dc changes sign there", *results, **beyond)
     return rows
 
 
@@ -413,9 +397,9 @@ def draw_landscape(ax, P, b, m=0.5):
         star = dividing_point(P, b, p) if p else np.inf
         if 0 < star < 1:
             line(star, color="white", ls="--", lw=1.2, label=label)
-            look = {"rotation": turn, "ha": "right" if turn else "left", "va": "bottom"}
-            at = (star - 0.01, 0.02) if turn else (0.02, star)
-            ax.text(*at, f"{name} = {star:.3f}", color="white", fontsize=8, **look)
+            x, y, side = (star - 0.01, 0.02, "right") if turn else (0.02, star, "left")
+            look = {"rotation": turn, "ha": side, "color": "white", "fontsize": 8}
+            ax.text(x, y, f"{name} = {star:.3f}", va="bottom", **look)
             label = None  # once in the legend
     look = {"fontsize": 9, "va": "center", "zorder": 5}
     look |= {"bbox": {"boxstyle": "round", "fc": "white", "ec": "none", "alpha": 0.85}}
@@ -479,18 +463,18 @@ def plot():
         "e": "The likelier owner should get b\nEqs. 4, 5, Corollary 3.2; b = P",
         "f": "The larger b, the more an even split costs\nEqs. 6, 10, 12; m = 1/2",
     }
+    below = {"e": "m: probability that the left instance owns b"}
+    below |= {"f": "b/P: size of the common region"}
+    beside = {"b": "slope of the score", "c": "second derivative of the score"}
     for panel, ax in axes.items():
         ax.set_title(f"({panel}) {titles[panel]}", fontsize=10, loc="left")
-        ax.set(xlabel="x: share of b given to the left instance")
-        ax.set(ylabel="IoU left + IoU right,\naveraged over both truths")
+        ax.set(xlabel=below.get(panel, "x: share of b given to the left instance"))
+        score = "IoU left + IoU right,\naveraged over both truths"
+        ax.set(ylabel=beside.get(panel, score))
         legend = ax.legend(fontsize=8, loc="upper center")
         bottom, top = ax.get_ylim()  # room for the legend above the curves
         ax.set_ylim(bottom, top + (top - bottom) * 0.16 * len(legend.texts))
-    axes["b"].set(ylabel="slope of the score")
-    axes["c"].set(ylabel="second derivative of the score")
     axes["d"].set_xticks([0, 0.2, 0.5, 0.8, 1], ["0", "1/2 - y", "1/2", "1/2 + y", "1"])
-    axes["e"].set(xlabel="m: probability that the left instance owns b")
-    axes["f"].set(xlabel="b/P: size of the common region")
     ax, key = lower.subplots(1, 2)
     lower.colorbar(draw_landscape(ax, 1, 1), ax=ax, label="average score F", shrink=0.8)
     path, red = ascend(0.5, 0.5, 1, 1, 1, 0.5).T, "#e0301e"
@@ -498,10 +482,8 @@ def plot():
     ax.plot(*path, color=red, lw=3, label="gradient ascent from undecided", zorder=6)
     ax.plot(0.5, 0.5, "s", color=red, mec="white", ms=10, zorder=7)
     ax.plot([0, 1], [1, 0], "k:", label="the paper's splits, c = 1 - a")
-    title = '(g) Why "both": the corners tie, the way there decides'
-    ax.set_title(
-        f"{title}\nown regions learned, b = P, m = 1/2", fontsize=10, loc="left"
-    )
+    title = '(g) Why "both": the corners tie, the way there decides\n'
+    ax.set_title(title + "own regions learned, b = P, m = 1/2", fontsize=10, loc="left")
     key.text(0, 0.98, READING, va="top", fontsize=9)
     key.legend(*ax.get_legend_handles_labels(), loc="lower left", facecolor="0.6")
     key.axis("off")
@@ -515,11 +497,9 @@ def main(argv=None):
     args = parser.parse_args(argv)
     parser.writable(args.out)
     rows = check_claims()
-    print(
-        "On a grid of exact fractions; a difference quotient is off by about 1e-57.\n"
-    )
+    print("On a grid of exact fractions; a difference quotient is off by about 1e-57.")
     layout = "{:<34}{:<37}{:>11}   {}"
-    print(layout.format("claim", "checked by", "largest gap", "verdict"))
+    print("\n" + layout.format("claim", "checked by", "largest gap", "verdict"))
     for r in rows:
         error = f"{r['error']:.0e}" if r["error"] else "0"
         print(layout.format(r["claim"], r["how"], error, r["verdict"]))
@@ -528,15 +508,13 @@ def main(argv=None):
             print(f"{'':<34}{gap}, at {r['printed_worst_at']}")
     fig2 = {"P": 4.0, "b": 1.0, "m": 0.5, "minimum": [0.5, I_equal(0.5, 4.0, 1.0)]}
     fig2["maxima"] = [[x, I_max(4.0, 1.0)] for x in (0, 1)]
-    landscape = {
-        "b_over_P": 1.0,
-        "corners": {name: F(*at, 1, 1, 1, 0.5) for name, at in CORNERS.items()},
-        "undecided": F(0.5, 0.5, 1, 1, 1, 0.5),
-        "dividing_point": dividing_point(1, 1),
-        "ascent_ends_at": ascend(0.5, 0.5, 1, 1, 1, 0.5)[-1].tolist(),
-        "undecided_prior_limit": undecided_prior_limit(1, 1),
-        "both_prior_limit": both_prior_limit(1, 1),
-    }
+    one = 1, 1, 1, 0.5  # P1, P2, b, m
+    corners = {name: F(*corner, *one) for name, corner in CORNERS.items()}
+    landscape = {"b_over_P": 1.0, "corners": corners, "undecided": F(0.5, 0.5, *one)}
+    landscape["dividing_point"] = dividing_point(1, 1)
+    landscape["ascent_ends_at"] = ascend(0.5, 0.5, *one)[-1].tolist()
+    landscape["undecided_prior_limit"] = undecided_prior_limit(1, 1)
+    landscape["both_prior_limit"] = both_prior_limit(1, 1)
     numbers = {"claims": rows, "fig2": fig2, "landscape": landscape}
     common.save(f"{args.out}/theory.json", numbers)
     common.save(f"{args.out}/theory.png", fig := plot())
