@@ -230,10 +230,11 @@ def undecided_end(P, b, m):
 def ascend(a, c, P1, P2, b, m, rate=0.05, steps=2000):
     """Gradient ascent on F from (a, c), kept in [0, 1]: the path, (steps + 1, 2). It
     crosses no dividing point: slopes lead away from there."""
-    path = [np.array([a, c])]
+    path = [(a, c)]
     for _ in range(steps):
-        step = rate * np.array(dF(*path[-1], P1, P2, b, m))
-        path.append(np.clip(path[-1] + step, 0, 1))
+        slopes = dF(*path[-1], P1, P2, b, m)
+        moved = (share + rate * up for share, up in zip(path[-1], slopes))
+        path.append([min(max(share, 0), 1) for share in moved])
     return np.array(path)
 
 
@@ -302,7 +303,8 @@ def check_claims():
     row("Theorem 3.1", "chord, second derivative, best end", d2I_G(*at) > 0, *below)
     # "The maxima will depend on m ... and P_1, P_2 and b." Their value does. Which end
     # is best does not: I(0) - I(1) is n - m times what is positive for all sizes.
-    P1, P2, b, m = ends
+    P1, P2, b, m = ends = grid(sizes, sizes, sizes, priors)
+    at_0, at_1 = I_G(0, *ends), I_G(1, *ends)
     gap = at_0 - at_1 - (1 - 2 * m) * (2 - P1 / (P1 + b) - P2 / (P2 + b))
     moves = (ceiling(*ends) < ceiling(2 * P1, P2, b, m)) | (m == 0) | (m == 1)
     how = "sizes move the value, not the end"
