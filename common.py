@@ -187,6 +187,17 @@ def moments(steps):
     return {round(10 ** (k / 20)) for k in range(int(20 * math.log10(steps)) + 1)}
 
 
+def broken_at(history, ceiling):
+    """The recorded training step from which on the better decision scored above the
+    ceiling of a single one (by 0.01, to be beyond rounding), or None."""
+    step = None
+    for row in reversed(history):
+        if row["score"] <= ceiling + 0.01:
+            break
+        step = row["step"]
+    return step
+
+
 def describe(row):
     """A row of a history as a line for the console."""
     given = "left {common_left:.2f}, right {common_right:.2f}: {outcome:<9}"
@@ -203,10 +214,13 @@ def print_findings(measured, expected):
     ends = [(d["outcome"], d["outcome_share"]) for d in measured["decisions"]]
     outcomes = "; ".join(f"{end} ({shares[end]:.1%})" for end, shares in ends)
     score, found = f"{measured['score']:.3f}", f"{measured['oracle_exact']:.1%}"
-    columns = {"": ("outcome of the decision(s)", "score of the better one", "found")}
+    columns = {"": ("outcome", "score of the better one", "groupings found")}
     columns |= expected | {"here": (outcomes, score, found)}
-    for row in zip(*([head, *cells] for head, cells in columns.items())):
-        print("".join(f"{cell:<30}" for cell in row).rstrip())
+    columns = [[head, *cells] for head, cells in columns.items()]
+    for row in zip(
+        *([f"{c:<{max(map(len, cells))}}" for c in cells] for cells in columns)
+    ):
+        print("   ".join(row).rstrip())
 
 
 def save(path, what):

@@ -28,8 +28,8 @@ GIVEN = 0.9
 LEARNED = 0.75
 # A decision finds a grouping if both its masks, cut off at 1/2, reach this IoU with it.
 EXACT = 0.95
-# Seeds are below this, so that the weights, the training images and the test images of
-# all runs come from streams of their own: seed, seed + SEEDS, seed + 2 SEEDS.
+# Seeds are below this: weights, training images and test images have streams of their
+# own, seed, seed + SEEDS, seed + 2 SEEDS.
 SEEDS = 10**6
 
 
@@ -38,29 +38,26 @@ class Shape:
     """The sizes, in pixels, of an image and of the two dumbbells in it, which mirror
     each other.
 
-    With the default sizes P1 = P2 = b = 64. Sizes that make no dumbbell or do not fit
-    the image raise ValueError.
+    By default P1 = P2 = b = 64. Sizes that make no dumbbell or do not fit the image
+    raise ValueError.
     """
 
     size: int = 32  # side of the image
     square: int = 8  # side of the common square, b = square^2
     lobe_height: int = 10
     lobe_width: int = 6
-    bar_height: int = (
-        2  # the bar joins a lobe to the square; lobe and bar are an instance's own part
-    )
+    bar_height: int = 2  # the bar joins a lobe to the square; both are an own part
     bar_length: int = 2
 
     def __post_init__(self):
         for field in fields(self):
             value = getattr(self, field.name)
             if not isinstance(value, Integral) or value < 1:
-                raise ValueError(
-                    f"{field.name} must be a whole number > 0, got {value}"
-                )
-        if self.bar_height >= min(self.lobe_height, self.square):
-            allowed = "below lobe_height and square"  # or it is no bar
-            raise ValueError(f"bar_height must be {allowed}, got {self.bar_height}")
+                text = f"must be a whole number > 0, got {value}"
+                raise ValueError(f"{field.name} {text}")
+        if self.bar_height >= min(self.lobe_height, self.square):  # or it is no bar
+            text = f"must be below lobe_height and square, got {self.bar_height}"
+            raise ValueError(f"bar_height {text}")
         needed = max(self.height, self.width)
         if needed > self.size:
             raise ValueError(f"size must be at least {needed}, got {self.size}")
@@ -88,13 +85,9 @@ class Shape:
     def template(self):
         """The pair, (height, width) uint8: 1 is left own part, 2 common, 3 right."""
         labels = torch.zeros(self.height, self.width, dtype=torch.uint8)
-        lobe, bar = (
-            (self.lobe_height, self.lobe_width),
-            (self.bar_height, self.bar_length),
-        )
-        square = (self.square, self.square)
-        x = 0
-        for label, (h, w) in zip((1, 1, 2, 3, 3), (lobe, bar, square, bar, lobe)):
+        own = [(self.lobe_height, self.lobe_width), (self.bar_height, self.bar_length)]
+        x, boxes = 0, (*own, (self.square, self.square), *reversed(own))
+        for label, (h, w) in zip((1, 1, 2, 3, 3), boxes):
             top = (self.height - h) // 2
             labels[top : top + h, x : x + w] = label
             x += w
@@ -226,9 +219,8 @@ def measure(masks, parts, m=0.5):
     finds, see EXACT; decisions: for each, the commonest outcome and the share of images
     of every outcome, the mean shares of the common region given to the left and to the
     right instance, and the mean score against the left and the right grouping. Scores
-    are those of the masks cut off at 1/2; shares are means of the probabilities, so
-    that an undecided network is not taken for a decided one. ValueError: m not in
-    [0, 1].
+    are those of masks cut off at 1/2, shares means of the probabilities: an undecided
+    network is not to be taken for a decided one. ValueError: m not in [0, 1].
     """
     if not 0 <= m <= 1:
         raise ValueError(f"m must be in [0, 1], got {m}")
@@ -240,15 +232,16 @@ def measure(masks, parts, m=0.5):
     for d in range(masks.shape[1]):
         counts = torch.bincount(found[:, d], minlength=len(OUTCOMES)).tolist()
         outcome_share = {o: k / len(masks) for o, k in zip(OUTCOMES, counts) if k}
-        decision = {
-            "outcome": max(outcome_share, key=outcome_share.get),
-            "outcome_share": outcome_share,
-            "common_left": shares[d, 0].item(),
-            "common_right": shares[d, 1].item(),
-            "score_left_grouping": scores[:, d, 0].mean().item(),
-            "score_right_grouping": scores[:, d, 1].mean().item(),
-        }
-        decisions.append(decision)
+        decisions.append(
+            {
+                "outcome": max(outcome_share, key=outcome_share.get),
+                "outcome_share": outcome_share,
+                "common_left": shares[d, 0].item(),
+                "common_right": shares[d, 1].item(),
+                "score_left_grouping": scores[:, d, 0].mean().item(),
+                "score_right_grouping": scores[:, d, 1].mean().item(),
+            }
+        )
     return {
         "score": (scores.amax(1).mean(0) @ scores.new_tensor([m, 1 - m])).item(),
         "oracle_exact": (ious >= EXACT).all(-1).any(1).float().mean().item(),
@@ -256,21 +249,9 @@ def measure(masks, parts, m=0.5):
     }
 
 
-def broken_at(history, ceiling):
-    """The recorded training step from which on the better decision scored above the
-    ceiling of a single one (by 0.01, to be beyond rounding), or None."""
-    step = None
-    for row in reversed(history):
-        if row["score"] <= ceiling + 0.01:
-            break
-        step = row["step"]
-    return step
-
-
 def main(argv=None):
     """Draw the world; returns the numbers of data.json and the Figure."""
-    # Whoever copies this file to have the images needs none of these.
-    import common
+    import common  # not at the top: whoever copies this file needs none of these
     import pictures
     import theory
 
@@ -278,9 +259,12 @@ def main(argv=None):
     args = parser.parse_args(argv)
     parser.writable(args.out)
     shape, x = Shape(), 0.25
-    numbers = {"shape": asdict(shape), "P1": shape.P, "P2": shape.P, "b": shape.b}
-    numbers |= {"x": x, "score_of_split": theory.I_equal(x, shape.P, shape.b)}
-    numbers |= {"ceiling": theory.I_max(shape.P, shape.b)}
+    P, b = shape.P, shape.b
+    numbers = {"shape": asdict(shape), "P1": P, "P2": P, "b": b, "x": x}
+    numbers |= {
+        "score_of_split": theory.I_equal(x, P, b),
+        "ceiling": theory.I_max(P, b),
+    }
     common.save(f"{args.out}/data.json", numbers)
     fig = pictures.draw_world(shape, x)
     common.save(f"{args.out}/data.png", fig)

@@ -307,6 +307,7 @@ def summarise(runs):
             row["median_step"] = statistics.median(steps) if steps else None
             order = sorted(ends, key=lambda o: (o != "left + right", o == "died", o))
             row["outcomes"] = {outcome: ends[outcome] for outcome in order}
+            row["found_seeds"] = [run["seed"] for run in own if run.get("found")]
             row["failed_seeds"] = [run["seed"] for run in own if not run.get("found")]
             row["died"] = {run["seed"]: run["error"] for run in own if "error" in run}
             row["parameters"] = max(run.get("parameters", 0) for run in own)
@@ -326,7 +327,11 @@ def table(rows):
         interval = "{:.0%} to {:.0%}".format(*r["interval"])
         step = "-" if r["median_step"] is None else f"{r['median_step']:g}"
         outcomes = ", ".join(f"{o} {k}" for o, k in r["outcomes"].items())
-        failed = ", ".join(map(str, r["failed_seeds"])) if r["found"] else "all"
+        failed, found = (
+            ", ".join(map(str, r[f"{k}_seeds"])) for k in ("failed", "found")
+        )
+        if len(r["failed_seeds"]) > r["found"]:  # the shorter of the two lists
+            failed = f"all but {found}" if found else "all"
         cells = [r["title"], f"{r['found']}/{r['of']}", interval, step, outcomes]
         lines.append([*cells, failed or "-", f"{r['parameters']:,}", str(r["passes"])])
     return sweep.markdown(head, lines)

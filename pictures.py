@@ -143,7 +143,7 @@ def curves(ax, history, ceiling):
     ax.plot(steps, y, color="black", linewidth=2.5, label="better decision, mean")
     label = f"most that one decision can score, {ceiling:.3f}"
     ax.axhline(ceiling, color="0.5", linestyle="-.", label=label)
-    if (step := data.broken_at(history, ceiling)) is not None:
+    if (step := common.broken_at(history, ceiling)) is not None:
         ax.axvline(step, color="0.5", ls=":", label=f"more than that from step {step}")
     ax.set(xscale="log", xlabel="training step (logarithmic)", ylim=(0, 2.05))
     ax.set_ylabel("score on a batch (IoU left + IoU right)")
