@@ -216,11 +216,8 @@ def print_findings(measured, expected):
     score, found = f"{measured['score']:.3f}", f"{measured['oracle_exact']:.1%}"
     columns = {"": ("outcome", "score of the better one", "groupings found")}
     columns |= expected | {"here": (outcomes, score, found)}
-    columns = [[head, *cells] for head, cells in columns.items()]
-    for row in zip(
-        *([f"{c:<{max(map(len, cells))}}" for c in cells] for cells in columns)
-    ):
-        print("   ".join(row).rstrip())
+    for row in zip(*([head, *cells] for head, cells in columns.items())):
+        print("".join(f"{cell:<26}" for cell in row).rstrip())
 
 
 def save(path, what):

@@ -4,10 +4,10 @@ A U-Net gives two decisions, and each truth is scored by the better of them, so 
 grouping each would score 2. It learns one decision, both, and the other is left behind:
 what is never the better one is never trained. Running this script prints, at the end:
 
-                              best of two, by theory   by the paper              here
-    outcome                   one left, one right      one both, one unlearned   unlearned (100.0%); both (100.0%)
-    score of the better one   2.000 (of one: 1.500)    as one, 1.500             1.500
-    groupings found           100.0%                   none                      0.0%
+                              best of two, by theory    by the paper              here
+    outcome                   one left, one right       one both, one unlearned   unlearned (100.0%); both (100.0%)
+    score of the better one   2.000 (of one: 1.500)     as one, 1.500             1.500
+    groupings found           100.0%                    none                      0.0%
 
 and saves exp_dual.png and exp_dual.json.
 """

@@ -5,10 +5,10 @@ one's mask (whether that is what does it, exp_controls.py asks). Loss and images
 those of exp_dual.py; in a tenth of the epochs the two decisions are the two groupings.
 Running this script prints, at the end:
 
-                              best of two, by theory   by the paper          here
-    outcome                   one left, one right      one left, one right   left (100.0%); right (100.0%)
-    score of the better one   2.000 (of one: 1.500)    above 1.500           2.000
-    groupings found           100.0%                   all                   100.0%
+                              best of two, by theory    by the paper              here
+    outcome                   one left, one right       one left, one right       left (100.0%); right (100.0%)
+    score of the better one   2.000 (of one: 1.500)     above 1.500               2.000
+    groupings found           100.0%                    all                       100.0%
 
 and saves exp_recurrent.png and exp_recurrent.json.
 """

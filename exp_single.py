@@ -4,10 +4,10 @@ A U-Net gives each of two instances a mask, and is trained on the average score 
 truths (Eq. 1). It gives the common region to both instances: never entirely right, yet
 no single decision scores more on average. Running this script prints, at the end:
 
-                              by theory   by the paper      here
-    outcome                   both        both              both (100.0%)
-    score of the better one   1.500       the most, 1.500   1.500
-    groupings found           0.0%        none              0.0%
+                              by theory                 by the paper              here
+    outcome                   both                      both                      both (100.0%)
+    score of the better one   1.500                     the most, 1.500           1.500
+    groupings found           0.0%                      none                      0.0%
 
 and saves exp_single.png and exp_single.json.
 """
