@@ -10,7 +10,7 @@ Running this script prints, at the end:
     score of the better one   2.000 (of one: 1.500)     above 1.500               2.000
     groupings found           100.0%                    all                       100.0%
 
-and saves exp_recurrent.png and exp_recurrent.json.
+and saves a picture (PNG) and the numbers behind it (JSON).
 """
 
 import time
@@ -51,7 +51,7 @@ def build(s, generator):
 
 
 def decide(net, images):
-    """Images (n, 1, H, W) -> probabilities (n, D = s.steps decisions, 2 instances, H, W)."""
+    """Images (n, 1, H, W) -> probabilities (n, D = s.steps, 2 instances, H, W)."""
     return torch.sigmoid(net(images))
 
 
@@ -100,7 +100,7 @@ def evaluate(net, s, seed, device):
 
 
 def plot(s, history, film, images, parts, masks, measured, ceiling):
-    """Fig. 4 with recurrence: a Figure of the decisions and their scores."""
+    """Fig. 4: a Figure of the decisions and their scores."""
     outcomes = ", ".join(d["outcome"] for d in measured["decisions"])
     title = f"Decisions in sequence, by a recurrent U-Net: {outcomes}"
     fig, panel = pictures.overview(title, history, film, images, parts, masks)

@@ -9,7 +9,7 @@ no single decision scores more on average. Running this script prints, at the en
     score of the better one   1.500                     the most, 1.500           1.500
     groupings found           0.0%                      none                      0.0%
 
-and saves exp_single.png and exp_single.json.
+and saves a picture (PNG) and the numbers behind it (JSON).
 """
 
 import time
