@@ -7,10 +7,8 @@ Grouped one way the left dumbbell owns the square (P1+b, P2), grouped the other 
 right one does (P1, b+P2). The left grouping is true with probability m, the right one
 with n = 1 - m, and nothing in the image tells which. Here are the images, both
 groupings of each, the score of a segmentation (Eq. 1 made differentiable) and what
-outcome a segmentation is: left, right, both, neither, split or unlearned.
-
-Running this script saves data.png, the grouping problem of Fig. 1a and a few images
-with their two groupings, and data.json.
+outcome a segmentation is. Running this script saves data.png, the grouping problem of
+Fig. 1a and a few images with their two groupings, and data.json.
 """
 
 import math
@@ -36,28 +34,21 @@ SEEDS = 10**6
 @dataclass(frozen=True)
 class Shape:
     """The sizes, in pixels, of an image and of the two dumbbells in it, which mirror
-    each other.
-
-    With the default sizes P1 = P2 = b = 64. Sizes that make no dumbbell or do not fit
-    the image raise ValueError.
-    """
+    each other. With the default ones P1 = P2 = b = 64. Sizes that make no dumbbell or
+    do not fit the image raise ValueError."""
 
     size: int = 32  # side of the image
     square: int = 8  # side of the common square, b = square^2
     lobe_height: int = 10
     lobe_width: int = 6
-    bar_height: int = (
-        2  # the bar joins a lobe to the square; lobe and bar are an instance's own part
-    )
+    bar_height: int = 2  # a bar joins a lobe to the square; both are own part
     bar_length: int = 2
 
     def __post_init__(self):
         for field in fields(self):
-            value = getattr(self, field.name)
+            name, value = field.name, getattr(self, field.name)
             if not isinstance(value, Integral) or value < 1:
-                raise ValueError(
-                    f"{field.name} must be a whole number > 0, got {value}"
-                )
+                raise ValueError(f"{name} must be a whole number > 0, got {value}")
         if self.bar_height >= min(self.lobe_height, self.square):
             allowed = "below lobe_height and square"  # or it is no bar
             raise ValueError(f"bar_height must be {allowed}, got {self.bar_height}")
@@ -88,12 +79,9 @@ class Shape:
     def template(self):
         """The pair, (height, width) uint8: 1 is left own part, 2 common, 3 right."""
         labels = torch.zeros(self.height, self.width, dtype=torch.uint8)
-        lobe, bar = (
-            (self.lobe_height, self.lobe_width),
-            (self.bar_height, self.bar_length),
-        )
-        square = (self.square, self.square)
-        x = 0
+        lobe = self.lobe_height, self.lobe_width
+        bar = self.bar_height, self.bar_length
+        square, x = (self.square, self.square), 0
         for label, (h, w) in zip((1, 1, 2, 3, 3), (lobe, bar, square, bar, lobe)):
             top = (self.height - h) // 2
             labels[top : top + h, x : x + w] = label
@@ -137,11 +125,8 @@ def held_out(s, seed, device):
 
 
 def groupings(parts):
-    """The two valid groupings of each image: (n, 2 groupings, 2 instances, H, W).
-
-    parts (n, 3, H, W) is what sample returns. [:, 0] is the left grouping (P1+b, P2),
-    [:, 1] the right one (P1, b+P2).
-    """
+    """The two valid groupings of images with these parts (n, 3, H, W), the left one
+    (P1+b, P2) and the right one (P1, b+P2): (n, 2 groupings, 2 instances, H, W)."""
     left, common, right = parts.unbind(1)  # each (n, H, W)
     truths = torch.stack((left + common, right, left, common + right), 1)
     return truths.unflatten(1, (2, 2))
@@ -165,11 +150,8 @@ def iou(masks, truths):
 
 
 def score(masks, truths):
-    """Eq. 1 made differentiable: IoU left + IoU right in [0, 2], (n, D, G).
-
-    masks (n, D, 2, H, W), truths (n, G, 2, H, W). Weighing the two groupings by m and n
-    gives Eq. 1 itself.
-    """
+    """Eq. 1 made differentiable: IoU left + IoU right in [0, 2], (n, D, G), for masks
+    (n, D, 2, H, W) and truths (n, G, 2, H, W), to be weighed by m and n as there."""
     return iou(masks, truths).sum(-1)
 
 
@@ -187,22 +169,17 @@ def soft_maximum(scores, beta, dim=1):
 
 
 def common_shares(masks, parts):
-    """The shares (a, c) of the common region that go left and right, (n, D, 2).
-
-    masks (n, D, 2, H, W), parts (n, 3, H, W); a and c are those of theory.F.
-    """
+    """The shares (a, c) of the common region that go left and right, (n, D, 2), those
+    of theory.F. masks (n, D, 2, H, W), parts (n, 3, H, W)."""
     common = parts[:, 1]  # (n, H, W)
     given = torch.einsum("ndihw,nhw->ndi", masks, common)  # pixels
     return given / common.sum((-1, -2))[:, None, None]
 
 
 def outcomes(masks, parts):
-    """What each decision does, (n, D), as an index into OUTCOMES.
-
-    masks (n, D, 2, H, W), parts (n, 3, H, W). "left": the common region goes to the
-    left instance, (P1+b, P2); "both": to both; "split": some share in between. GIVEN
-    and LEARNED are the thresholds.
-    """
+    """What each decision does, (n, D), as an index into OUTCOMES. masks (n, D, 2, H, W),
+    parts (n, 3, H, W). "left": the common region goes to the left instance, (P1+b, P2);
+    "both": to both; "split": some share in between; see GIVEN and LEARNED."""
     left, common, right = parts.unbind(1)  # each (n, H, W)
     own = torch.stack((left, right), 1)[:, None]  # (n, 1, 2, H, W)
     outside = (masks > 0.5) * (1 - common)[:, None, None]  # (n, D, 2, H, W)
@@ -220,15 +197,14 @@ def outcomes(masks, parts):
 def measure(masks, parts, m=0.5):
     """What the decisions on a batch are worth, as a dict for the JSON.
 
-    masks (n, D, 2, H, W), parts (n, 3, H, W). Returns
-    score: the better decision's score, mean over images and over groupings, weighed by
-    m and 1 - m; oracle_exact: the share of (image, grouping) pairs that some decision
-    finds, see EXACT; decisions: for each, the commonest outcome and the share of images
-    of every outcome, the mean shares of the common region given to the left and to the
-    right instance, and the mean score against the left and the right grouping. Scores
-    are those of the masks cut off at 1/2; shares are means of the probabilities, so
-    that an undecided network is not taken for a decided one. ValueError: m not in
-    [0, 1].
+    masks (n, D, 2, H, W), parts (n, 3, H, W). score: the better decision's, mean over
+    images and over groupings, weighed by m and 1 - m; oracle_exact: the share of
+    (image, grouping) pairs that some decision finds, see EXACT; decisions: for each,
+    the commonest outcome and the share of images of every outcome, the mean shares of
+    the common region given to the left and to the right instance, and the mean score
+    against each grouping. Scores are those of the masks cut off at 1/2; shares are
+    means of the probabilities, so that an undecided network is not taken for a decided
+    one. ValueError: m not in [0, 1].
     """
     if not 0 <= m <= 1:
         raise ValueError(f"m must be in [0, 1], got {m}")
@@ -240,20 +216,15 @@ def measure(masks, parts, m=0.5):
     for d in range(masks.shape[1]):
         counts = torch.bincount(found[:, d], minlength=len(OUTCOMES)).tolist()
         outcome_share = {o: k / len(masks) for o, k in zip(OUTCOMES, counts) if k}
-        decision = {
-            "outcome": max(outcome_share, key=outcome_share.get),
-            "outcome_share": outcome_share,
-            "common_left": shares[d, 0].item(),
-            "common_right": shares[d, 1].item(),
-            "score_left_grouping": scores[:, d, 0].mean().item(),
-            "score_right_grouping": scores[:, d, 1].mean().item(),
-        }
+        decision = {"outcome": max(outcome_share, key=outcome_share.get)}
+        decision["outcome_share"] = outcome_share
+        for k, side in enumerate(("left", "right")):
+            decision[f"common_{side}"] = shares[d, k].item()
+            decision[f"score_{side}_grouping"] = scores[:, d, k].mean().item()
         decisions.append(decision)
-    return {
-        "score": (scores.amax(1).mean(0) @ scores.new_tensor([m, 1 - m])).item(),
-        "oracle_exact": (ious >= EXACT).all(-1).any(1).float().mean().item(),
-        "decisions": decisions,
-    }
+    score = (scores.amax(1).mean(0) @ scores.new_tensor([m, 1 - m])).item()
+    exact = (ious >= EXACT).all(-1).any(1).float().mean().item()
+    return {"score": score, "oracle_exact": exact, "decisions": decisions}
 
 
 def broken_at(history, ceiling):

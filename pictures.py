@@ -27,7 +27,7 @@ BELOW = {"loc": "outside lower center", "frameon": False}  # where a legend stan
 def paint(images, masks):
     """images (n, 1, H, W), masks (n, 2, H, W) of one decision -> RGB (n, H, W, 3) in
     [0, 1], a tensor on the CPU: left instance red, right one yellow, both orange and,
-    where both masks exceed 1/2, dotted; shares in between mix, no instance is grey."""
+    where both masks exceed 1/2, dotted; shares in between mix; unclaimed is grey."""
     images, masks = images.detach().cpu(), masks.detach().cpu()
     a, c = masks[:, 0, ..., None], masks[:, 1, ..., None]  # (n, H, W, 1)
     red, yellow, orange = torch.tensor((RED, YELLOW, ORANGE))
