@@ -187,17 +187,6 @@ def moments(steps):
     return {round(10 ** (k / 20)) for k in range(int(20 * math.log10(steps)) + 1)}
 
 
-def broken_at(history, ceiling):
-    """The recorded training step from which on the better decision scored above the
-    ceiling of a single one (by 0.01, to be beyond rounding), or None."""
-    step = None
-    for row in reversed(history):
-        if row["score"] <= ceiling + 0.01:
-            break
-        step = row["step"]
-    return step
-
-
 def describe(row):
     """A row of a history as a line for the console."""
     given = "left {common_left:.2f}, right {common_right:.2f}: {outcome:<9}"

@@ -7,10 +7,8 @@ Grouped one way the left dumbbell owns the square (P1+b, P2), grouped the other 
 right one does (P1, b+P2). The left grouping is true with probability m, the right one
 with n = 1 - m, and nothing in the image tells which. Here are the images, both
 groupings of each, the score of a segmentation (Eq. 1 made differentiable) and what
-outcome a segmentation is: left, right, both, neither, split or unlearned.
-
-Running this script saves data.png, the grouping problem of Fig. 1a and a few images
-with their two groupings, and data.json.
+outcome a segmentation is. Running this script saves data.png, the grouping problem of
+Fig. 1a and a few images with their two groupings, and data.json.
 """
 
 import math
@@ -28,36 +26,32 @@ GIVEN = 0.9
 LEARNED = 0.75
 # A decision finds a grouping if both its masks, cut off at 1/2, reach this IoU with it.
 EXACT = 0.95
-# Seeds are below this: weights, training images and test images have streams of their
-# own, seed, seed + SEEDS, seed + 2 SEEDS.
+# Seeds are below this, so that the weights, the training images and the test images of
+# all runs come from streams of their own: seed, seed + SEEDS, seed + 2 SEEDS.
 SEEDS = 10**6
 
 
 @dataclass(frozen=True)
 class Shape:
     """The sizes, in pixels, of an image and of the two dumbbells in it, which mirror
-    each other.
-
-    By default P1 = P2 = b = 64. Sizes that make no dumbbell or do not fit the image
-    raise ValueError.
-    """
+    each other. With the default ones P1 = P2 = b = 64. Sizes that make no dumbbell or
+    do not fit the image raise ValueError."""
 
     size: int = 32  # side of the image
     square: int = 8  # side of the common square, b = square^2
     lobe_height: int = 10
     lobe_width: int = 6
-    bar_height: int = 2  # the bar joins a lobe to the square; both are an own part
+    bar_height: int = 2  # a bar joins a lobe to the square; both are own part
     bar_length: int = 2
 
     def __post_init__(self):
         for field in fields(self):
-            value = getattr(self, field.name)
+            name, value = field.name, getattr(self, field.name)
             if not isinstance(value, Integral) or value < 1:
-                text = f"must be a whole number > 0, got {value}"
-                raise ValueError(f"{field.name} {text}")
-        if self.bar_height >= min(self.lobe_height, self.square):  # or it is no bar
-            text = f"must be below lobe_height and square, got {self.bar_height}"
-            raise ValueError(f"bar_height {text}")
+                raise ValueError(f"{name} must be a whole number > 0, got {value}")
+        if self.bar_height >= min(self.lobe_height, self.square):
+            allowed = "below lobe_height and square"  # or it is no bar
+            raise ValueError(f"bar_height must be {allowed}, got {self.bar_height}")
         needed = max(self.height, self.width)
         if needed > self.size:
             raise ValueError(f"size must be at least {needed}, got {self.size}")
@@ -85,9 +79,10 @@ class Shape:
     def template(self):
         """The pair, (height, width) uint8: 1 is left own part, 2 common, 3 right."""
         labels = torch.zeros(self.height, self.width, dtype=torch.uint8)
-        own = [(self.lobe_height, self.lobe_width), (self.bar_height, self.bar_length)]
-        x, boxes = 0, (*own, (self.square, self.square), *reversed(own))
-        for label, (h, w) in zip((1, 1, 2, 3, 3), boxes):
+        lobe = self.lobe_height, self.lobe_width
+        bar = self.bar_height, self.bar_length
+        square, x = (self.square, self.square), 0
+        for label, (h, w) in zip((1, 1, 2, 3, 3), (lobe, bar, square, bar, lobe)):
             top = (self.height - h) // 2
             labels[top : top + h, x : x + w] = label
             x += w
@@ -130,11 +125,8 @@ def held_out(s, seed, device):
 
 
 def groupings(parts):
-    """The two valid groupings of each image: (n, 2 groupings, 2 instances, H, W).
-
-    parts (n, 3, H, W) is what sample returns. [:, 0] is the left grouping (P1+b, P2),
-    [:, 1] the right one (P1, b+P2).
-    """
+    """The two valid groupings of images with these parts (n, 3, H, W), the left one
+    (P1+b, P2) and the right one (P1, b+P2): (n, 2 groupings, 2 instances, H, W)."""
     left, common, right = parts.unbind(1)  # each (n, H, W)
     truths = torch.stack((left + common, right, left, common + right), 1)
     return truths.unflatten(1, (2, 2))
@@ -158,11 +150,8 @@ def iou(masks, truths):
 
 
 def score(masks, truths):
-    """Eq. 1 made differentiable: IoU left + IoU right in [0, 2], (n, D, G).
-
-    masks (n, D, 2, H, W), truths (n, G, 2, H, W). Weighing the two groupings by m and n
-    gives Eq. 1 itself.
-    """
+    """Eq. 1 made differentiable: IoU left + IoU right in [0, 2], (n, D, G), for masks
+    (n, D, 2, H, W) and truths (n, G, 2, H, W), to be weighed by m and n as there."""
     return iou(masks, truths).sum(-1)
 
 
@@ -180,22 +169,17 @@ def soft_maximum(scores, beta, dim=1):
 
 
 def common_shares(masks, parts):
-    """The shares (a, c) of the common region that go left and right, (n, D, 2).
-
-    masks (n, D, 2, H, W), parts (n, 3, H, W); a and c are those of theory.F.
-    """
+    """The shares (a, c) of the common region that go left and right, (n, D, 2), those
+    of theory.F. masks (n, D, 2, H, W), parts (n, 3, H, W)."""
     common = parts[:, 1]  # (n, H, W)
     given = torch.einsum("ndihw,nhw->ndi", masks, common)  # pixels
     return given / common.sum((-1, -2))[:, None, None]
 
 
 def outcomes(masks, parts):
-    """What each decision does, (n, D), as an index into OUTCOMES.
-
-    masks (n, D, 2, H, W), parts (n, 3, H, W). "left": the common region goes to the
-    left instance, (P1+b, P2); "both": to both; "split": some share in between. GIVEN
-    and LEARNED are the thresholds.
-    """
+    """What each decision does, (n, D), as an index into OUTCOMES. masks (n, D, 2, H, W),
+    parts (n, 3, H, W). "left": the common region goes to the left instance, (P1+b, P2);
+    "both": to both; "split": some share in between; see GIVEN and LEARNED."""
     left, common, right = parts.unbind(1)  # each (n, H, W)
     own = torch.stack((left, right), 1)[:, None]  # (n, 1, 2, H, W)
     outside = (masks > 0.5) * (1 - common)[:, None, None]  # (n, D, 2, H, W)
@@ -213,14 +197,14 @@ def outcomes(masks, parts):
 def measure(masks, parts, m=0.5):
     """What the decisions on a batch are worth, as a dict for the JSON.
 
-    masks (n, D, 2, H, W), parts (n, 3, H, W). Returns
-    score: the better decision's score, mean over images and over groupings, weighed by
-    m and 1 - m; oracle_exact: the share of (image, grouping) pairs that some decision
-    finds, see EXACT; decisions: for each, the commonest outcome and the share of images
-    of every outcome, the mean shares of the common region given to the left and to the
-    right instance, and the mean score against the left and the right grouping. Scores
-    are those of masks cut off at 1/2, shares means of the probabilities: an undecided
-    network is not to be taken for a decided one. ValueError: m not in [0, 1].
+    masks (n, D, 2, H, W), parts (n, 3, H, W). score: the better decision's, mean over
+    images and over groupings, weighed by m and 1 - m; oracle_exact: the share of
+    (image, grouping) pairs that some decision finds, see EXACT; decisions: for each,
+    the commonest outcome and the share of images of every outcome, the mean shares of
+    the common region given to the left and to the right instance, and the mean score
+    against each grouping. Scores are those of the masks cut off at 1/2; shares are
+    means of the probabilities, so that an undecided network is not taken for a decided
+    one. ValueError: m not in [0, 1].
     """
     if not 0 <= m <= 1:
         raise ValueError(f"m must be in [0, 1], got {m}")
@@ -232,26 +216,32 @@ def measure(masks, parts, m=0.5):
     for d in range(masks.shape[1]):
         counts = torch.bincount(found[:, d], minlength=len(OUTCOMES)).tolist()
         outcome_share = {o: k / len(masks) for o, k in zip(OUTCOMES, counts) if k}
-        decisions.append(
-            {
-                "outcome": max(outcome_share, key=outcome_share.get),
-                "outcome_share": outcome_share,
-                "common_left": shares[d, 0].item(),
-                "common_right": shares[d, 1].item(),
-                "score_left_grouping": scores[:, d, 0].mean().item(),
-                "score_right_grouping": scores[:, d, 1].mean().item(),
-            }
-        )
-    return {
-        "score": (scores.amax(1).mean(0) @ scores.new_tensor([m, 1 - m])).item(),
-        "oracle_exact": (ious >= EXACT).all(-1).any(1).float().mean().item(),
-        "decisions": decisions,
-    }
+        decision = {"outcome": max(outcome_share, key=outcome_share.get)}
+        decision["outcome_share"] = outcome_share
+        for k, side in enumerate(("left", "right")):
+            decision[f"common_{side}"] = shares[d, k].item()
+            decision[f"score_{side}_grouping"] = scores[:, d, k].mean().item()
+        decisions.append(decision)
+    score = (scores.amax(1).mean(0) @ scores.new_tensor([m, 1 - m])).item()
+    exact = (ious >= EXACT).all(-1).any(1).float().mean().item()
+    return {"score": score, "oracle_exact": exact, "decisions": decisions}
+
+
+def broken_at(history, ceiling):
+    """The recorded training step from which on the better decision scored above the
+    ceiling of a single one (by 0.01, to be beyond rounding), or None."""
+    step = None
+    for row in reversed(history):
+        if row["score"] <= ceiling + 0.01:
+            break
+        step = row["step"]
+    return step
 
 
 def main(argv=None):
     """Draw the world; returns the numbers of data.json and the Figure."""
-    import common  # not at the top: whoever copies this file needs none of these
+    # Whoever copies this file to have the images needs none of these.
+    import common
     import pictures
     import theory
 
@@ -259,12 +249,9 @@ def main(argv=None):
     args = parser.parse_args(argv)
     parser.writable(args.out)
     shape, x = Shape(), 0.25
-    P, b = shape.P, shape.b
-    numbers = {"shape": asdict(shape), "P1": P, "P2": P, "b": b, "x": x}
-    numbers |= {
-        "score_of_split": theory.I_equal(x, P, b),
-        "ceiling": theory.I_max(P, b),
-    }
+    numbers = {"shape": asdict(shape), "P1": shape.P, "P2": shape.P, "b": shape.b}
+    numbers |= {"x": x, "score_of_split": theory.I_equal(x, shape.P, shape.b)}
+    numbers |= {"ceiling": theory.I_max(shape.P, shape.b)}
     common.save(f"{args.out}/data.json", numbers)
     fig = pictures.draw_world(shape, x)
     common.save(f"{args.out}/data.png", fig)

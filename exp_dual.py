@@ -1,15 +1,13 @@
 """Two decisions at once: the paper's Fig. 4 without recurrence.
 
-A U-Net gives two decisions, and each truth is scored by the better of them, so that one
-grouping each would score 2. It learns one decision, both, and the other is left behind:
-what is never the better one is never trained. Running this script prints, at the end:
+A U-Net gives two decisions, and the better one counts for each truth: one grouping each
+would score 2. It learns one decision, both; the other, never the better one, is never
+trained. This script saves its picture and numbers, and prints at its end:
 
                               best of two, by theory    by the paper              here
     outcome                   one left, one right       both, unlearned           unlearned (100.0%); both (100.0%)
     score of the better one   2.000 (of one: 1.500)     as one, 1.500             1.500
     groupings found           100.0%                    none                      0.0%
-
-and saves a picture (PNG) and the numbers behind it (JSON).
 """
 
 import time
@@ -26,11 +24,9 @@ from unet import UNet
 
 @dataclass(frozen=True)
 class Settings:
-    """One set for all three experiments, chosen on seeds from 1000 up; epochs alone
-    differs, as in
-    the paper."""
+    """One set for all three experiments, chosen on seeds from 1000 up."""
 
-    epochs: int = 100
+    epochs: int = 100  # as in the paper, ten times those of the other two
     steps_per_epoch: int = 40  # the paper does not say how long an epoch is
     batch: int = 4  # images a step, new ones each time: no training set to memorise
     learning_rate: float = 2e-3  # of Adam
@@ -73,13 +69,11 @@ def train(s, seed, device):
         loss = -(s.m * best[:, 0] + (1 - s.m) * best[:, 1]).mean()  # Eq. 1 if D is 1
         epoch_ends = step % s.steps_per_epoch == 0
         if epoch_ends or step in moments:
-            # These images are new to the network, so its masks of them are a fair test
-            # of what it is before this step.
+            # These images are new to the network: a fair test of it before this step.
             row = {"epoch": step / s.steps_per_epoch, "step": step, "loss": loss.item()}
             row["seconds"] = time.perf_counter() - start
             history.append(row | data.measure(masks, parts, s.m))
-            with torch.no_grad():
-                film.append(decide(net, watched).cpu())
+            film.append(decide(net, watched).detach().cpu())
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -112,25 +106,22 @@ def main(argv=None):
     start, P, b = time.perf_counter(), s.shape.P, s.shape.b
     ceiling = theory.ceiling(P, P, b, s.m)
     net, history, film = train(s, args.seed, args.device)
-    images, parts, masks, measured = evaluate(net, s, args.seed, args.device)
+    images, parts, masks, found = evaluate(net, s, args.seed, args.device)
     best = "one left, one right", f"2.000 (of one: {ceiling:.3f})", "100.0%"
+    paper = "both, unlearned", f"as one, {ceiling:.3f}", "none"
     expected = {"best of two, by theory": best}
-    if s == Settings():
-        expected["by the paper"] = "both, unlearned", f"as one, {ceiling:.3f}", "none"
-    common.print_findings(measured, expected)
+    expected |= {"by the paper": paper} if s == Settings() else {}
+    common.print_findings(found, expected)
     numbers = {"experiment": "exp_dual", "seed": args.seed, "epochs": s.epochs}
     numbers |= {"device": args.device, "seconds": time.perf_counter() - start}
-    numbers |= {"settings": asdict(s), "ceiling": ceiling, **measured}
-    numbers["ceiling_broken_at"] = common.broken_at(history, ceiling)
-    numbers["history"] = history
-    path = f"{args.out}/exp_dual"
-    common.save(f"{path}.json", numbers)
-    fig = plot(s, history, film, images, parts, masks, measured, ceiling)
-    common.save(f"{path}.png", fig)
+    numbers |= {"ceiling_broken_at": data.broken_at(history, ceiling)}
+    numbers |= {"settings": asdict(s), "ceiling": ceiling, **found, "history": history}
+    out = f"{args.out}/{numbers['experiment']}"
+    common.save(f"{out}.json", numbers)
+    fig = plot(s, history, film, images, parts, masks, found, ceiling)
+    common.save(f"{out}.png", fig)
     if args.film:
-        pictures.save_film(
-            f"{path}.gif", "two decisions at once", history, film, images[:3]
-        )
+        pictures.save_film(f"{out}.gif", "two decisions at once", history, film, images)
     return numbers, fig
 
 

@@ -1,16 +1,14 @@
 """Two decisions in sequence: the paper's Fig. 4 with recurrence.
 
-A recurrent U-Net gives two decisions, one a pass, and the second pass sees the first
-one's mask (whether that is what does it, exp_controls.py asks). Loss and images are
-those of exp_dual.py; in a tenth of the epochs the two decisions are the two groupings.
-Running this script prints, at the end:
+A recurrent U-Net decides once a pass, and the second pass sees the mask of the first (is
+that what does it? see exp_controls.py). With the loss and the images of exp_dual.py, in
+a tenth of the epochs, the two decisions are the two groupings. This script saves its
+picture and numbers, and prints at its end:
 
                               best of two, by theory    by the paper              here
     outcome                   one left, one right       one left, one right       left (100.0%); right (100.0%)
     score of the better one   2.000 (of one: 1.500)     above 1.500               2.000
     groupings found           100.0%                    all                       100.0%
-
-and saves a picture (PNG) and the numbers behind it (JSON).
 """
 
 import time
@@ -27,11 +25,9 @@ from recurrent_unet import RecurrentUNet
 
 @dataclass(frozen=True)
 class Settings:
-    """One set for all three experiments, chosen on seeds from 1000 up; epochs alone
-    differs, as in
-    the paper."""
+    """One set for all three experiments, chosen on seeds from 1000 up."""
 
-    epochs: int = 10
+    epochs: int = 10  # as in the paper; exp_dual.py has ten times as many
     steps_per_epoch: int = 40  # the paper does not say how long an epoch is
     batch: int = 4  # images a step, new ones each time: no training set to memorise
     learning_rate: float = 2e-3  # of Adam
@@ -75,13 +71,11 @@ def train(s, seed, device):
         loss = -(s.m * best[:, 0] + (1 - s.m) * best[:, 1]).mean()  # Eq. 1 if D is 1
         epoch_ends = step % s.steps_per_epoch == 0
         if epoch_ends or step in moments:
-            # These images are new to the network, so its masks of them are a fair test
-            # of what it is before this step.
+            # These images are new to the network: a fair test of it before this step.
             row = {"epoch": step / s.steps_per_epoch, "step": step, "loss": loss.item()}
             row["seconds"] = time.perf_counter() - start
             history.append(row | data.measure(masks, parts, s.m))
-            with torch.no_grad():
-                film.append(decide(net, watched).cpu())
+            film.append(decide(net, watched).detach().cpu())
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -114,25 +108,22 @@ def main(argv=None):
     start, P, b = time.perf_counter(), s.shape.P, s.shape.b
     ceiling = theory.ceiling(P, P, b, s.m)
     net, history, film = train(s, args.seed, args.device)
-    images, parts, masks, measured = evaluate(net, s, args.seed, args.device)
+    images, parts, masks, found = evaluate(net, s, args.seed, args.device)
     best = "one left, one right", f"2.000 (of one: {ceiling:.3f})", "100.0%"
+    paper = "one left, one right", f"above {ceiling:.3f}", "all"
     expected = {"best of two, by theory": best}
-    if s == Settings():
-        expected["by the paper"] = "one left, one right", f"above {ceiling:.3f}", "all"
-    common.print_findings(measured, expected)
+    expected |= {"by the paper": paper} if s == Settings() else {}
+    common.print_findings(found, expected)
     numbers = {"experiment": "exp_recurrent", "seed": args.seed, "epochs": s.epochs}
     numbers |= {"device": args.device, "seconds": time.perf_counter() - start}
-    numbers |= {"settings": asdict(s), "ceiling": ceiling, **measured}
-    numbers["ceiling_broken_at"] = common.broken_at(history, ceiling)
-    numbers["history"] = history
-    path = f"{args.out}/exp_recurrent"
-    common.save(f"{path}.json", numbers)
-    fig = plot(s, history, film, images, parts, masks, measured, ceiling)
-    common.save(f"{path}.png", fig)
+    numbers |= {"ceiling_broken_at": data.broken_at(history, ceiling)}
+    numbers |= {"settings": asdict(s), "ceiling": ceiling, **found, "history": history}
+    out = f"{args.out}/{numbers['experiment']}"
+    common.save(f"{out}.json", numbers)
+    fig = plot(s, history, film, images, parts, masks, found, ceiling)
+    common.save(f"{out}.png", fig)
     if args.film:
-        pictures.save_film(
-            f"{path}.gif", "two decisions in sequence", history, film, images[:3]
-        )
+        pictures.save_film(f"{out}.gif", "decisions in sequence", history, film, images)
     return numbers, fig
 
 

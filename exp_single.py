@@ -1,15 +1,13 @@
 """One decision: the paper's Fig. 3.
 
-A U-Net gives each of two instances a mask, and is trained on the average score of both
-truths (Eq. 1). It gives the common region to both instances: never entirely right, yet
-no single decision scores more on average. Running this script prints, at the end:
+A U-Net gives each of two instances a mask, trained on the average score of both truths
+(Eq. 1). It gives the common region to both: never entirely right, yet no decision scores
+more. This script saves its picture and numbers, and prints at its end:
 
                               by theory                 by the paper              here
     outcome                   both                      both                      both (100.0%)
     score of the better one   1.500                     the most, 1.500           1.500
     groupings found           0.0%                      none                      0.0%
-
-and saves a picture (PNG) and the numbers behind it (JSON).
 """
 
 import time
@@ -26,11 +24,9 @@ from unet import UNet
 
 @dataclass(frozen=True)
 class Settings:
-    """One set for all three experiments, chosen on seeds from 1000 up; epochs alone
-    differs, as in
-    the paper."""
+    """One set for all three experiments, chosen on seeds from 1000 up."""
 
-    epochs: int = 10
+    epochs: int = 10  # as in the paper; exp_dual.py has ten times as many
     steps_per_epoch: int = 40  # the paper does not say how long an epoch is
     batch: int = 4  # images a step, new ones each time: no training set to memorise
     learning_rate: float = 2e-3  # of Adam
@@ -73,13 +69,11 @@ def train(s, seed, device):
         loss = -(s.m * best[:, 0] + (1 - s.m) * best[:, 1]).mean()  # Eq. 1 if D is 1
         epoch_ends = step % s.steps_per_epoch == 0
         if epoch_ends or step in moments:
-            # These images are new to the network, so its masks of them are a fair test
-            # of what it is before this step.
+            # These images are new to the network: a fair test of it before this step.
             row = {"epoch": step / s.steps_per_epoch, "step": step, "loss": loss.item()}
             row["seconds"] = time.perf_counter() - start
             history.append(row | data.measure(masks, parts, s.m))
-            with torch.no_grad():
-                film.append(decide(net, watched).cpu())
+            film.append(decide(net, watched).detach().cpu())
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -116,25 +110,24 @@ def main(argv=None):
     start, P, b = time.perf_counter(), s.shape.P, s.shape.b
     ceiling = theory.ceiling(P, P, b, s.m)
     net, history, film = train(s, args.seed, args.device)
-    images, parts, masks, measured = evaluate(net, s, args.seed, args.device)
+    images, parts, masks, found = evaluate(net, s, args.seed, args.device)
     end = theory.undecided_end(P, b, s.m)
     score = theory.F(*theory.CORNERS[end], P, P, b, s.m)
     share = "50.0%" if end in ("left", "right") else "0.0%"
+    paper = "both", f"the most, {ceiling:.3f}", "none"
     expected = {"by theory": (end, f"{score:.3f}", share)}
-    if s == Settings():
-        expected["by the paper"] = "both", f"the most, {ceiling:.3f}", "none"
-    common.print_findings(measured, expected)
+    expected |= {"by the paper": paper} if s == Settings() else {}
+    common.print_findings(found, expected)
     numbers = {"experiment": "exp_single", "seed": args.seed, "epochs": s.epochs}
     numbers |= {"device": args.device, "seconds": time.perf_counter() - start}
-    numbers |= {"settings": asdict(s), "ceiling": ceiling, **measured}
-    numbers["ceiling_broken_at"] = common.broken_at(history, ceiling)
-    numbers["history"] = history
-    path = f"{args.out}/exp_single"
-    common.save(f"{path}.json", numbers)
-    fig = plot(s, history, film, images, parts, masks, measured, ceiling)
-    common.save(f"{path}.png", fig)
+    numbers |= {"ceiling_broken_at": data.broken_at(history, ceiling)}
+    numbers |= {"settings": asdict(s), "ceiling": ceiling, **found, "history": history}
+    out = f"{args.out}/{numbers['experiment']}"
+    common.save(f"{out}.json", numbers)
+    fig = plot(s, history, film, images, parts, masks, found, ceiling)
+    common.save(f"{out}.png", fig)
     if args.film:
-        pictures.save_film(f"{path}.gif", "one decision", history, film, images[:3])
+        pictures.save_film(f"{out}.gif", "one decision", history, film, images)
     return numbers, fig
 
 

@@ -1,5 +1,4 @@
-"""How masks and scores are shown: painted images, galleries, film strips, films, curves
-over training."""
+"""How masks and scores are shown: painted images, galleries, films, curves, bars."""
 
 import numpy as np
 import torch
@@ -21,17 +20,14 @@ LOOKS = {
     "unlearned": {"fc": "white", "hatch": "xxxx"},
     "died": {"fc": "black"},
 }
-BOX = {"boxstyle": "round", "fc": "white", "ec": "none", "alpha": 0.85}
+BOX = {"boxstyle": "round,pad=0.2", "fc": "white", "ec": "none", "alpha": 0.9}
+BELOW = {"loc": "outside lower center", "frameon": False}  # where a legend stands
 
 
 def paint(images, masks):
-    """Paint masks on images: left instance red, right one yellow, both orange, and a
-    share in between as a mixture; what no instance claims stays grey. Every other pixel
-    of what both masks claim, cut off at 1/2, is darker: orange is dotted.
-
-    images (n, 1, H, W), masks (n, 2, H, W) of one decision -> RGB (n, H, W, 3) in
-    [0, 1], a tensor on the CPU.
-    """
+    """images (n, 1, H, W), masks (n, 2, H, W) of one decision -> RGB (n, H, W, 3) in
+    [0, 1], a tensor on the CPU: left instance red, right one yellow, both orange and,
+    where both masks exceed 1/2, dotted; shares in between mix; unclaimed is grey."""
     images, masks = images.detach().cpu(), masks.detach().cpu()
     a, c = masks[:, 0, ..., None], masks[:, 1, ..., None]  # (n, H, W, 1)
     red, yellow, orange = torch.tensor((RED, YELLOW, ORANGE))
@@ -44,48 +40,42 @@ def paint(images, masks):
     return rgb.clamp(0, 1)
 
 
-def show(ax, rgb, part=None, title=""):
-    """Draw an RGB image (H, W, 3) into a matplotlib Axes and outline part (H, W)."""
-    ax.imshow(rgb.numpy(), interpolation="nearest")
-    if part is not None:
-        y, x = part.cpu().nonzero().unbind(1)
-        corner = x.min().item() - 0.5, y.min().item() - 0.5
-        side = (x.max() - x.min() + 1).item()
-        ax.add_patch(Rectangle(corner, side, side, fill=False, linestyle="--"))
-    ax.set_title(title, fontsize=9)
-    ax.set(xticks=[], yticks=[])
-
-
-def key(fig, names, **place):
-    """Add a legend of what is painted to a Figure or SubFigure."""
-    looks = {"left instance": "left", "right instance": "right", "both": "both"}
-    handles = [Patch(ec="black", label=k, **LOOKS[v]) for k, v in looks.items()]
-    handles.append(Patch(fill=False, linestyle="--", label="common region"))
-    handles = [h for h in handles if h.get_label() in names]
-    place = {"loc": "outside lower center", "ncols": 4, "frameon": False} | place
-    fig.legend(handles=handles, fontsize=9, **place)
+def grid(fig, images, titles, masks, parts=None):
+    """Fill a Figure or SubFigure with images (n, 1, H, W), a row each, painted with each
+    of masks (n, columns, 2, H, W), and outline the common region if parts (n, 3, H, W)
+    are given. Returns the Axes (n, columns)."""
+    axes = fig.subplots(*masks.shape[:2], squeeze=False)
+    for j, title in enumerate(titles):
+        axes[0, j].set_title(title, fontsize=9)
+        for i, rgb in enumerate(paint(images, masks[:, j])):
+            axes[i, j].imshow(rgb.numpy(), interpolation="nearest")
+            axes[i, j].set(xticks=[], yticks=[])
+            if parts is not None:
+                y, x = parts[i, 1].cpu().nonzero().T
+                low = x.min().item() - 0.5, y.min().item() - 0.5
+                side = (x.max() - x.min()).item() + 1
+                axes[i, j].add_patch(Rectangle(low, side, side, fill=False, ls="--"))
+    return axes
 
 
 def gallery(fig, images, parts, masks=None, rows=3):
     """Fill a matplotlib SubFigure: a row an image, with the input, both truths and each
     decision of masks (n, D, 2, H, W), if given, under its outcome for that image."""
-    truths = data.groupings(parts)
-    columns = [("input", torch.zeros_like(truths[:, 0]))]
-    columns += [("if the left owns it", truths[:, 0])]
-    columns += [("if the right owns it", truths[:, 1])]
-    names = ["left instance", "right instance", "common region"]
-    if masks is not None:
-        found = data.outcomes(masks[:rows], parts[:rows])  # (rows, D)
-        columns += [(f"decision {d + 1}", masks[:, d]) for d in range(found.shape[1])]
-        names.append("both")
-    rows = min(rows, len(images))
-    axes = fig.subplots(rows, len(columns), squeeze=False)
-    for j, (title, painted) in enumerate(columns):
-        for i, rgb in enumerate(paint(images[:rows], painted[:rows])):
-            show(axes[i, j], rgb, parts[i, 1], title if i == 0 else "")
-            if j >= 3:
-                axes[i, j].set_xlabel(data.OUTCOMES[found[i, j - 3]], fontsize=9)
-    key(fig, names)
+    images, parts = images[:rows], parts[:rows]
+    truths = data.groupings(parts)  # (rows, 2, 2, H, W)
+    masks = truths[:, :0] if masks is None else masks[:rows]
+    titles = ["input", "if the left owns it", "if the right owns it"]
+    titles += [f"decision {d + 1}" for d in range(masks.shape[1])]
+    painted = torch.cat((torch.zeros_like(truths[:, :1]), truths, masks), 1)
+    axes = grid(fig, images, titles, painted, parts)
+    for row, found in zip(axes, data.outcomes(masks, parts)):
+        for ax, outcome in zip(row[3:], found):
+            ax.set_xlabel(data.OUTCOMES[outcome], fontsize=9)
+    looks = {"left": "left instance", "right": "right instance", "both": "both"}
+    names = list(looks)[: 3 if masks.shape[1] else 2]  # no truth is both
+    handles = [Patch(ec="black", label=looks[k], **LOOKS[k]) for k in names]
+    handles.append(Patch(fill=False, ls="--", label="common region"))
+    fig.legend(handles=handles, fontsize=9, ncols=4, **BELOW)
 
 
 def evenly(history, n):
@@ -97,20 +87,14 @@ def evenly(history, n):
 
 def strip(fig, history, film, image, columns=11):
     """Fill a matplotlib SubFigure with one image's decisions over the training: a row a
-    decision, a column a step, dense early.
-
-    film is the list of masks (n, D, 2, H, W) of n images at the steps of history; image
-    (1, H, W) is the first of these.
-    """
-    chosen, decisions = evenly(history, columns), film[0].shape[1]
-    axes = fig.subplots(decisions, len(chosen), squeeze=False)
-    for d in range(decisions):
-        masks = torch.stack([film[k][0, d] for k in chosen])  # (columns, 2, H, W)
-        for j, rgb in enumerate(paint(image.expand(len(chosen), 1, -1, -1), masks)):
-            title = f"step {history[chosen[j]]['step']}" if d == 0 else ""
-            show(axes[d, j], rgb, title=title)
-        if decisions > 1:
-            axes[d, 0].set_ylabel(f"decision {d + 1}", fontsize=9)
+    decision, a column a step, dense early. film is the list of masks (n, D, 2, H, W) of
+    n images at the steps of history; image (1, H, W) is the first of these."""
+    chosen = evenly(history, columns)
+    masks = torch.stack([film[k][0] for k in chosen], 1)  # (D, columns, 2, H, W)
+    titles = [f"step {history[k]['step']}" for k in chosen]
+    axes = grid(fig, image.expand(len(masks), 1, -1, -1), titles, masks)
+    for d, ax in enumerate(axes[:, 0]):
+        ax.set_ylabel(f"decision {d + 1}", fontsize=9)
     fig.suptitle("The first of these images during the training", fontsize=10)
 
 
@@ -122,7 +106,7 @@ def overview(title, history, film, images, parts, masks):
     top, bottom = fig.subfigures(2, 1, height_ratios=(5.2, rows))
     left, right = top.subfigures(1, 2, width_ratios=(1.1, 1))
     gallery(left, images, parts, masks)
-    strip(bottom, history, film, images[0].cpu())
+    strip(bottom, history, film, images[0])
     fig.suptitle(title)
     return fig, right
 
@@ -133,17 +117,16 @@ def curves(ax, history, ceiling):
     steps = [row["step"] for row in history]
     colours = ("tab:blue", "tab:olive", "tab:purple", "tab:brown", "tab:cyan")
     for d in range(len(history[0]["decisions"])):
+        look = {"color": colours[d % 5], "ls": ("-", "--", ":")[d % 3], "lw": 1.2}
         for grouping, marker in (("left", "<"), ("right", ">")):
             y = [row["decisions"][d][f"score_{grouping}_grouping"] for row in history]
-            look = {"color": colours[d % 5], "linestyle": ("-", "--", ":")[d % 3]}
-            look |= {"marker": marker, "ms": 5, "linewidth": 1.2}
-            label = f"decision {d + 1} if the truth is {grouping}"
-            ax.plot(steps, y, markevery=(d, 5), label=label, **look)
+            look |= {"label": f"decision {d + 1} if the truth is {grouping}"}
+            ax.plot(steps, y, marker=marker, ms=5, markevery=(d, 5), **look)
     y = [row["score"] for row in history]
-    ax.plot(steps, y, color="black", linewidth=2.5, label="better decision, mean")
+    ax.plot(steps, y, color="black", lw=2.5, label="better decision, mean")
     label = f"most that one decision can score, {ceiling:.3f}"
-    ax.axhline(ceiling, color="0.5", linestyle="-.", label=label)
-    if (step := common.broken_at(history, ceiling)) is not None:
+    ax.axhline(ceiling, color="0.5", ls="-.", label=label)
+    if (step := data.broken_at(history, ceiling)) is not None:
         ax.axvline(step, color="0.5", ls=":", label=f"more than that from step {step}")
     ax.set(xscale="log", xlabel="training step (logarithmic)", ylim=(0, 2.05))
     ax.set_ylabel("score on a batch (IoU left + IoU right)")
@@ -156,9 +139,9 @@ def path(ax, history):
     gives over training, each in the colour it paints the common region."""
     first = [row["decisions"][0] for row in history]
     shares = torch.tensor([(d["common_left"], d["common_right"]) for d in first])
+    colours = paint(torch.ones(len(first), 1, 1, 1), shares[:, :, None, None])[:, 0, 0]
     a, c = shares.T.numpy()  # (rows,)
-    colours = paint(torch.ones(len(a), 1, 1, 1), shares[:, :, None, None])[:, 0, 0]
-    ax.plot(a, c, color="black", linewidth=1.2, zorder=6)
+    ax.plot(a, c, color="black", lw=1.2, zorder=6)
     label = "the network during training, in the colour it paints the common region"
     look = {"s": 70, "edgecolors": "black", "linewidths": 0.8, "zorder": 7}
     ax.scatter(a, c, c=colours.numpy(), label=label, **look)
@@ -169,21 +152,18 @@ def path(ax, history):
 
 
 def save_film(path, title, history, film, images):
-    """Save a GIF: test images (n, 1, H, W) and what is decided on them, film as
-    in strip, over the training, with step and score."""
-    n, decisions = film[0].shape[:2]
-    heads = ["input"] + [f"decision {d + 1}" for d in range(decisions)]
+    """Save a GIF: the first test images (n, 1, H, W) and what is decided on them, film
+    as in strip, over the training, with step and score."""
+    blank = torch.zeros_like(film[0][:, :1])  # (n, 1, 2, H, W), the input as it is
+    n, columns = len(blank), 1 + film[0].shape[1]
     side, gap = 64 / 80, 4 / 80  # inches at 80 dpi: two pixels a pixel compress well
-    width, height = (side + gap) * len(heads) + gap, (side + gap) * n + 0.8
+    width, height = (side + gap) * columns + gap, (side + gap) * n + 0.8
     fig = Figure(figsize=(width, height))
-    axes = fig.subplots(n, len(heads), squeeze=False)
+    titles = ["input"] + [f"decision {d}" for d in range(1, columns)]
+    axes = grid(fig, images[:n], titles, torch.cat((blank, film[0]), 1))
     edges = gap / width, 0.3 / height, 1 - gap / width, 1 - 0.5 / height
     fig.subplots_adjust(*edges, gap / side, gap / side)
     fig.suptitle(title, fontsize=9, y=0.99)
-    none = torch.zeros_like(film[0][:, :1])  # (n, 1, 2, H, W)
-    for j, head in enumerate(heads):
-        for i, rgb in enumerate(paint(images, none[:, 0])):
-            show(axes[i, j], rgb, title=head if i == 0 else "")
     footer = fig.text(0.5, 0.08 / height, "", ha="center", fontsize=9)
     rows = evenly(history, 30)
 
@@ -191,12 +171,11 @@ def save_film(path, title, history, film, images):
         writer = PillowWriter(fps=8)
         with writer.saving(fig, temporary, dpi=80):
             for k in rows + [rows[-1]] * 12:  # the end stands still
-                for d in range(decisions):
-                    painted = (paint(images, film[k][:, d]) * 16).round() / 16
-                    for i, rgb in enumerate(painted):  # fewer colours, a smaller file
-                        axes[i, d + 1].images[0].set_data(rgb.numpy())
-                row = history[k]
-                footer.set_text(f"step {row['step']}, score {row['score']:.2f}")
+                for column, masks in zip(axes.T[1:], film[k].unbind(1)):
+                    for ax, rgb in zip(column, paint(images[:n], masks)):
+                        # Fewer colours, a smaller file.
+                        ax.images[0].set_data((rgb * 16).round().numpy() / 16)
+                footer.set_text("step {step}, score {score:.2f}".format(**history[k]))
                 writer.grab_frame()
 
     common.save(path, write)
@@ -209,7 +188,7 @@ def bars(groups, title):
     height = 1.7 + 0.52 * sum(len(shown) + 0.6 for shown in groups.values())
     fig = Figure(figsize=(11, height), layout="constrained")
     ax, right = fig.subplots(1, 2, sharey=True, width_ratios=(1.9, 1))
-    box = {"boxstyle": "round,pad=0.15", "fc": "white", "ec": "none", "alpha": 0.9}
+    middle = {"ha": "center", "va": "center", "fontsize": 9, "bbox": BOX}
     y, places, seen = 0.0, {}, set()
     for question, shown in groups.items():
         ax.text(0, y, question, weight="bold", va="center")
@@ -219,15 +198,13 @@ def bars(groups, title):
             for outcome, count in r["outcomes"].items():
                 ends, share = outcome.split(" + "), count / r["of"]
                 seen |= set(ends)
+                high = 0.68 / len(ends)
                 for k, end in enumerate(ends):  # a stripe a decision
                     look = LOOKS[end] | {"ec": "0.35", "lw": 0, "align": "edge"}
-                    high = 0.68 / len(ends)
                     ax.barh(y - 0.34 + k * high, share, high, start, **look)
                 ax.barh(y, share, 0.68, start, fill=False, ec="black", lw=1.2)
                 name = f"{outcome}: " if share > 0.019 * len(outcome) else ""
-                text = f"{name}{count}"
-                middle = {"ha": "center", "va": "center", "fontsize": 9, "bbox": box}
-                ax.text(start + share / 2, y, text, **middle)
+                ax.text(start + share / 2, y, f"{name}{count}", **middle)
                 start += share
             share = r["found"] / r["of"]
             right.plot(r["interval"], [y, y], "k|-", [share], [y], "ko", ms=7)
@@ -237,7 +214,7 @@ def bars(groups, title):
     ax.set_yticks(list(places), list(places.values()), fontsize=9)
     ax.set(xlim=(0, 1), ylim=(y - 0.4, -0.5), xlabel="share of the runs")
     ax.set_title("What the decisions end in, and in how many runs", fontsize=11)
-    right.set(xlim=(-0.03, 1.4), xticks=[0, 0.25, 0.5, 0.75, 1])
+    right.set(xlim=(-0.03, 1.4), xticks=np.linspace(0, 1, 5))
     right.set_xlabel("share of the runs (95% interval)")
     right.set_title("Runs that find both groupings", fontsize=11)
     right.grid(axis="x", color="0.85")
@@ -245,8 +222,7 @@ def bars(groups, title):
     handles = [Patch(ec="black", label=k, **LOOKS[k]) for k in LOOKS if k in seen]
     text = "Who gets the common region: a bar has a stripe a decision\n"
     text += "(unlearned: a decision that misses the rest of the shapes as well)"
-    place = {"loc": "outside lower center", "ncols": 7, "frameon": False}
-    fig.legend(handles=handles, title=text, fontsize=10, **place)
+    fig.legend(handles=handles, title=text, fontsize=10, ncols=7, **BELOW)
     fig.suptitle(title)
     return fig
 
@@ -258,27 +234,24 @@ def draw_world(shape, x):
     left, right = fig.subfigures(1, 2, width_ratios=(1.1, 1))
 
     # One pair without noise, the common region split at x between the two instances.
-    tight = data.Shape(size=shape.width)
-    seed = torch.Generator().manual_seed(0)
-    images, parts = data.sample(1, seed, tight, noise=0)
-    own_left, common_part, own_right = parts[0]  # each (H, W)
-    to_left = common_part * (common_part.cumsum(1) <= x * shape.square)
-    masks = torch.stack((own_left + to_left, common_part - to_left + own_right))[None]
-    ax = left.subplots()
-    show(ax, paint(images, masks)[0], common_part)
+    generator = torch.Generator().manual_seed(0)
+    images, parts = data.sample(1, generator, data.Shape(size=shape.width), noise=0)
+    own_left, middle, own_right = parts[0]  # each (H, W)
+    to_left = middle * (middle.cumsum(1) <= x * shape.square)
+    masks = torch.stack((own_left + to_left, middle - to_left + own_right))
+    title = "The grouping problem (Fig. 1a): who owns the common region b?"
+    ax = grid(left, images, [""], masks[None, None], parts)[0, 0]
     for part, text, shift in zip(parts[0], ("$P_1$", "$b$", "$P_2$"), (0, 1, 0)):
         v, u = part.nonzero().float().mean(0).tolist()
         ax.text(u + shift, v, text, ha="center", va="center", fontsize=24)
-    v, u = (corner - 0.5 for corner in common_part.nonzero().amin(0).tolist())
+    v, u = (corner - 0.5 for corner in middle.nonzero().amin(0).tolist())
     cut, end = u + x * shape.square, u + shape.square
+    arrow = {"arrowstyle": "<->", "color": "white", "shrinkA": 0, "shrinkB": 0}
+    look = {"color": "white", "ha": "center", "fontsize": 13}
     for low, high, text in ((u, cut, "$x$"), (cut, end, "$1-x$")):
-        arrow = {"arrowstyle": "<->", "color": "white", "shrinkA": 0, "shrinkB": 0}
         ax.annotate("", (low, v - 1.6), (high, v - 1.6), arrowprops=arrow)
-        middle = {"color": "white", "ha": "center", "fontsize": 13}
-        ax.text((low + high) / 2, v - 2.7, text, **middle)
-    ax.set_ylim(v + shape.square + 5, v - 5)
-    ax.set_facecolor("0.15")  # as paint draws the background
-    ax.set_title("The grouping problem (Fig. 1a): who owns the common region b?")
+        ax.text((low + high) / 2, v - 2.7, text, **look)
+    ax.set(title=title, ylim=(end - u + v + 5, v - 5), facecolor="0.15")  # as painted
     ax.set_xlabel("a share x of b goes to the left instance, 1 - x to the right one")
 
     gallery(right, *data.sample(3, torch.Generator().manual_seed(0), shape))

@@ -1,10 +1,8 @@
 """The recurrent U-Net of Wang et al. 2019: the U-Net of unet.py run for several steps,
-one decision a step.
-
-What a step passes on to the next: its mask, concatenated to the image, and the state of
-a convolutional GRU (Ballas et al. 2016) where the innermost features are. So the second
-decision depends on the image and on the first one, D2 = f'(x, D1), while the weights
-are the same at every step.
+one decision a step. A step passes its mask on to the next, concatenated to the image,
+and the state of a convolutional GRU (Ballas et al. 2016) where the innermost features
+are. So the second decision depends on the image and on the first one, D2 = f'(x, D1),
+while the weights are the same at every step.
 """
 
 from functools import partial
@@ -16,10 +14,8 @@ from unet import UNet, describe, initialise
 
 
 class ConvGRU(nn.Module):
-    """A gated recurrent unit with 3x3 convolutions for its matrix products.
-
-    Maps features x and state h, both (n, C, H, W), to the new state (n, C, H, W).
-    """
+    """A gated recurrent unit with 3x3 convolutions for its matrix products. Maps
+    features x and state h, both (n, C, H, W), to the new state (n, C, H, W)."""
 
     def __init__(self, channels):
         super().__init__()
@@ -34,13 +30,13 @@ class ConvGRU(nn.Module):
 
 
 class ConvDRU(nn.Module):
-    """The dual-gated unit (DRU) of Wang et al. 2019: state' = unit(features, state).
+    """The dual-gated unit (DRU) of Wang et al. 2019, mapping as ConvGRU does.
 
-    All are (n, C, H, W). Without reset it is their single-gated unit (SRU). The gates
-    look at the features alone, which know the last decision from its mask, and the
-    reset gate acts on the features, not on the state. In place of each product Wang et
-    al. put the innermost layers of the U-Net; assumed here is one 3x3 convolution, as
-    in ConvGRU, so that the units alone differ.
+    Without reset it is their single-gated unit (SRU). The gates look at the features
+    alone, which know the last decision from its mask, and the reset gate acts on the
+    features, not on the state. In place of each product Wang et al. put the innermost
+    layers of the U-Net; assumed here is one 3x3 convolution, as in ConvGRU, so that the
+    units alone differ.
     """
 
     def __init__(self, channels, reset=True):
@@ -60,16 +56,13 @@ UNITS = {"gru": ConvGRU, "dru": ConvDRU, "sru": partial(ConvDRU, reset=False)}
 
 
 class RecurrentUNet(nn.Module):
-    """Maps images (n, in_channels, H, W) to the logits of all steps.
-
-    Those are (n, steps, out_channels, H, W), a decision a step.
+    """Maps images (n, in_channels, H, W) to logits (n, steps, out_channels, H, W).
 
     feed_mask=False hides the last mask from the next step, feed_state=False leaves out
     the unit; with both off every step makes the same decision. Before the first step
     the state is zero and the mask undecided, 1/2 everywhere, so that the first two
     steps start from much the same decision and neither is left behind. unit is "gru",
     "dru" or "sru". The other arguments, and what raises ValueError, are those of UNet.
-
     Called with shown, masks (n, out_channels, H, W), the later steps see these in place
     of the last decision: to ask what a decision makes of the one before it.
     """
@@ -109,13 +102,11 @@ class RecurrentUNet(nn.Module):
         mask = images.new_full((n, self.out_channels, H, W), 0.5)
         state, logits = None, []
         for _ in range(self.steps):
-            # (n, in + out, H, W)
-            x = torch.cat((images, mask), 1) if self.feed_mask else images
-            x, skips = self.unet.encode(x)
+            told = (images, mask) if self.feed_mask else (images,)
+            x, skips = self.unet.encode(torch.cat(told, 1))  # of (n, in + out, H, W)
             if self.unit is not None:
-                x = state = self.unit(
-                    x, torch.zeros_like(x) if state is None else state
-                )
+                last = torch.zeros_like(x) if state is None else state
+                x = state = self.unit(x, last)
             logits.append(self.unet.decode(x, skips))
             # Not detached: the second decision's gradient reaches the first through it.
             mask = torch.sigmoid(logits[-1]) if shown is None else shown

@@ -1,9 +1,7 @@
 """A compact U-Net (Ronneberger et al. 2015) in the variant of Wang et al. 2019: padded
 3x3 convolutions with group normalisation, transposed convolutions on the way up,
-channels doubled at every level.
-
-It is the feed-forward network of exp_single.py and exp_dual.py, and recurrent_unet.py
-runs the same one several times.
+channels doubled at every level. exp_single.py and exp_dual.py train it as it is, and
+recurrent_unet.py runs the same one several times.
 """
 
 import torch
@@ -11,10 +9,8 @@ from torch import nn
 
 
 def block(in_channels, out_channels):
-    """Two 3x3 convolutions, each with group normalisation (4 groups) and ReLU.
-
-    Maps (n, in_channels, H, W) to (n, out_channels, H, W).
-    """
+    """Two 3x3 convolutions, each with group normalisation (4 groups) and ReLU, from
+    (n, in_channels, H, W) to (n, out_channels, H, W)."""
     layers = []
     for channels in (in_channels, out_channels):
         # No bias, since the normalisation has one of its own.
@@ -35,10 +31,10 @@ def initialise(net, generator):
 class UNet(nn.Module):
     """Maps images (n, in_channels, H, W) to logits (n, out_channels, H, W).
 
-    width is the number of channels of the first level, a multiple of 4, depth the
-    number of poolings; H and W must be multiples of 2^depth. generator (on the CPU)
-    draws the weights; without it they come from PyTorch's global one. ValueError: an
-    argument out of range, or an image that does not fit.
+    width is the number of channels of the first level, a multiple of 4 (the groups),
+    depth the number of poolings; H and W must be multiples of 2^depth. generator (on
+    the CPU) draws the weights; without it they come from PyTorch's global one.
+    ValueError: an argument out of range, or an image that does not fit.
     """
 
     def __init__(
@@ -50,34 +46,30 @@ class UNet(nn.Module):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         if width < 4 or width % 4:
-            raise ValueError(
-                f"width must be a positive multiple of 4 (the groups), got {width}"
-            )
+            raise ValueError(f"width must be a positive multiple of 4, got {width}")
         self.in_channels, self.depth = in_channels, depth
         widths = [width * 2**level for level in range(depth + 1)]
         pairs = zip([in_channels] + widths, widths)
         self.down = nn.ModuleList(block(i, o) for i, o in pairs)
         self.pool = nn.MaxPool2d(2)
-        self.up = nn.ModuleList(
-            nn.ConvTranspose2d(2 * w, w, 2, stride=2) for w in widths[:-1]
-        )
+        ups = [nn.ConvTranspose2d(2 * w, w, 2, stride=2) for w in widths[:-1]]
+        self.up = nn.ModuleList(ups)
         self.merge = nn.ModuleList(block(2 * w, w) for w in widths[:-1])
         self.head = nn.Conv2d(width, out_channels, 1)
         initialise(self, generator)
 
     def encode(self, x):
-        """The way down: images (n, in_channels, H, W) -> (innermost features, skips).
-
-        The features are (n, width 2^depth, H / 2^depth, W / 2^depth); skips is a list
-        of what each level had before its pooling.
-        """
-        if x.ndim != 4 or x.shape[1] != self.in_channels:
+        """The way down: images (n, in_channels, H, W) -> (innermost features, skips). The
+        features are (n, width 2^depth, H / 2^depth, W / 2^depth); skips is a list of
+        what each level had before its pooling. ValueError: see UNet."""
+        shape, multiple = tuple(x.shape), 2**self.depth
+        if len(shape) != 4 or shape[1] != self.in_channels:
+            allowed = f"(n, {self.in_channels}, H, W)"
+            raise ValueError(f"x must have shape {allowed}, got {shape}")
+        if shape[2] % multiple or shape[3] % multiple:
             raise ValueError(
-                f"x must have shape (n, {self.in_channels}, H, W), got {tuple(x.shape)}"
+                f"H and W of x must be multiples of {multiple}, got {shape}"
             )
-        if x.shape[2] % 2**self.depth or x.shape[3] % 2**self.depth:
-            allowed = f"multiples of {2**self.depth}"
-            raise ValueError(f"H and W of x must be {allowed}, got {tuple(x.shape)}")
         skips = []
         for down in self.down[:-1]:
             skips.append(down(x))
