@@ -21,7 +21,9 @@ LOOKS = {
     "died": {"fc": "black"},
 }
 BOX = {"boxstyle": "round,pad=0.2", "fc": "white", "ec": "none", "alpha": 0.9}
-BELOW = {"loc": "outside lower center", "frameon": False}  # where a legend stands
+# Where a legend stands: below a figure, below Axes.
+BELOW = {"loc": "outside lower center", "frameon": False}
+UNDER = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.13)}
 
 
 def paint(images, masks):
@@ -72,8 +74,9 @@ def gallery(fig, images, parts, masks=None, rows=3):
         for ax, outcome in zip(row[3:], found):
             ax.set_xlabel(data.OUTCOMES[outcome], fontsize=9)
     looks = {"left": "left instance", "right": "right instance", "both": "both"}
-    names = list(looks)[: 3 if masks.shape[1] else 2]  # no truth is both
-    handles = [Patch(ec="black", label=looks[k], **LOOKS[k]) for k in names]
+    if not masks.shape[1]:
+        del looks["both"]  # no truth is that
+    handles = [Patch(ec="black", label=v, **LOOKS[k]) for k, v in looks.items()]
     handles.append(Patch(fill=False, ls="--", label="common region"))
     fig.legend(handles=handles, fontsize=9, ncols=4, **BELOW)
 
@@ -130,8 +133,7 @@ def curves(ax, history, ceiling):
         ax.axvline(step, color="0.5", ls=":", label=f"more than that from step {step}")
     ax.set(xscale="log", xlabel="training step (logarithmic)", ylim=(0, 2.05))
     ax.set_ylabel("score on a batch (IoU left + IoU right)")
-    place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.14), "ncols": 2}
-    ax.legend(fontsize=8, frameon=False, **place)
+    ax.legend(fontsize=8, frameon=False, ncols=2, **UNDER)
 
 
 def path(ax, history):
@@ -147,8 +149,7 @@ def path(ax, history):
     ax.scatter(a, c, c=colours.numpy(), label=label, **look)
     text = {"textcoords": "offset points", "fontsize": 9, "bbox": BOX, "zorder": 8}
     ax.annotate("untrained", (a[0], c[0]), xytext=(12, -16), **text)
-    place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.1)}
-    ax.legend(facecolor="0.6", fontsize=9, **place)  # grey, since a* is drawn in white
+    ax.legend(facecolor="0.6", fontsize=9, **UNDER)  # grey, since a* is drawn in white
 
 
 def save_film(path, title, history, film, images):
@@ -232,7 +233,6 @@ def draw_world(shape, x):
     data.Shape with both their groupings. Returns the Figure."""
     fig = Figure(figsize=(12, 4.6), layout="constrained")
     left, right = fig.subfigures(1, 2, width_ratios=(1.1, 1))
-
     # One pair without noise, the common region split at x between the two instances.
     generator = torch.Generator().manual_seed(0)
     images, parts = data.sample(1, generator, data.Shape(size=shape.width), noise=0)
@@ -253,7 +253,6 @@ def draw_world(shape, x):
         ax.text((low + high) / 2, v - 2.7, text, **look)
     ax.set(title=title, ylim=(end - u + v + 5, v - 5), facecolor="0.15")  # as painted
     ax.set_xlabel("a share x of b goes to the left instance, 1 - x to the right one")
-
     gallery(right, *data.sample(3, torch.Generator().manual_seed(0), shape))
     right.suptitle("Three images and the two valid groupings of each", fontsize=10)
     return fig
