@@ -1,4 +1,4 @@
-"""How often, and because of what? Every ingredient of the recurrent network alone, and
+"""How often, and because of what? Parts of the recurrent network left out, and
 other remedies for the decision that never learns, each over many seeds.
 
 The paper shows one run of each setting and credits recurrence: the second decision sees
@@ -33,7 +33,7 @@ from recurrent_unet import RecurrentUNet
 from unet import UNet
 
 VERSION = 1  # see sweep.py; that a network changed, its rows say themselves
-# A run finds both groupings if it does so for this share of (image, grouping) pairs.
+# A run finds the two groupings if it does so for this share of (image, grouping) pairs.
 FOUND = 0.99
 # Weight of the worse decision in relaxed winner-takes-all (Rupprecht et al. 2017).
 RELAXED = 0.05
@@ -130,7 +130,7 @@ SHARP = {
 GROUPS = {
     "The paper's three": {
         "single": Variant("Single decision: one U-Net", UNet, ONE),
-        "dual": Variant("Dual heads: both decisions at once", UNet, TWO),
+        "dual": Variant("Dual heads: two decisions at once", UNet, TWO),
         "recurrent": Variant("Recurrent: mask and state fed back", RecurrentUNet),
     },
     "Must the second decision see the first?": {
@@ -172,6 +172,7 @@ GROUPS = {
 VARIANTS = {name: v for group in GROUPS.values() for name, v in group.items()}
 MAIN, EXTRA = list(VARIANTS)[:15], list(VARIANTS)[15:]
 PAIRS = {  # whose counts are compared
+    "mask-only": ("told-step",),
     "recurrent": ("told-step", "recurrent-hard"),
     "told-step": ("independent", "dual"),
     "sequence": ("independent",),
@@ -198,7 +199,7 @@ def run(name, seed, s, device):
     """Train a variant as the experiments do and test it: a dict of what it ends in.
 
     name is a key of VARIANTS, s the Settings, device "cpu" or "cuda". The dict has
-    what data.measure gives; found: whether both groupings are (see FOUND); found_at:
+    what data.measure gives; found: whether the two groupings are (see FOUND); found_at:
     the recorded step from which every recorded batch was exact, if found; outcome: of
     both decisions, in either order; shown: if the second decision sees a mask, the
     share of images of each of its outcomes when that mask is, in place of the first
@@ -238,7 +239,7 @@ def run(name, seed, s, device):
     measured = data.measure(decide(net, images), parts, s.m)
     ends = sorted(d["outcome"] for d in measured["decisions"])  # in either order
     found = measured["oracle_exact"] >= FOUND
-    # The last batch may miss one image in a hundred and the network still finds both.
+    # The last batch may miss one image in a hundred and the network still finds the two.
     row = {"found": found, "found_at": (found_at or steps) if found else None}
     row |= {"outcome": " + ".join(ends), "seconds": round(seconds, 2)}
     row |= measured | {"parameters": sum(p.numel() for p in net.parameters())}
@@ -277,7 +278,7 @@ def reply(row):
     truth that it gives itself: "same" (then it is no answer to that mask), "opposite"
     (then it is), or "unclear" if neither for at least a share GIVEN of the images.
 
-    None for a run that did not find both or whose second decision sees no mask. Where
+    None for a run that did not find the two or whose second decision sees no mask. Where
     a state is fed back too, it still tells of the first decision.
     """
     own = row["decisions"][-1]["outcome"] if row.get("found") else None
@@ -292,9 +293,9 @@ def reply(row):
 def summarise(runs):
     """What the runs of each variant ended in: a list of dicts, ordered as VARIANTS.
 
-    found: how many found both groupings (see FOUND), interval: Wilson's; median_step:
+    found: how many found the two groupings (see FOUND), interval: Wilson's; median_step:
     of found_at, over those that did; outcomes: how many ended in each, by the commonest
-    outcome of each decision; replies: see reply. A run that died did not find both.
+    outcome of each decision; replies: see reply. A run that died did not find them.
     """
     rows = []
     for name, v in VARIANTS.items():
@@ -320,7 +321,7 @@ def summarise(runs):
 
 def table(rows):
     """The rows of summarise as a table in Markdown."""
-    head = ["variant", "finds both", "95% interval", "at step (median)", "outcomes"]
+    head = ["variant", "finds the two", "95% interval", "at step (median)", "outcomes"]
     head += ["seeds that fail", "weights", "passes"]
     lines = []
     for r in rows:
@@ -340,14 +341,14 @@ def table(rows):
 def compare(rows):
     """How the PAIRS that are among the rows of summarise differ, as a table in Markdown:
     the difference in percentage points, its 95% interval, p by Fisher's exact test."""
-    head = "variant", "against", "finds both", "against", "points", "95% interval", "p"
+    head = "variant", "against", "finds", "finds", "points", "95% interval", "p"
     by, lines = {r["variant"]: r for r in rows}, []
     pairs = [(by.get(a), by.get(b)) for a, others in PAIRS.items() for b in others]
     for first, second in filter(all, pairs):
         counts = a, n, b, m = first["found"], first["of"], second["found"], second["of"]
         low, high = (100 * x for x in sweep.difference_interval(*counts))
         cells = [first["title"], second["title"], f"{a}/{n}", f"{b}/{m}"]
-        cells += [f"{100 * (a / n - b / m):+.0f}", f"{low:+.0f} to {high:+.0f}"]
+        cells += [f"{100 * (a / n - b / m):+.1f}", f"{low:+.1f} to {high:+.1f}"]
         lines.append([*cells, f"{sweep.fisher(*counts):.2g}"])
     return sweep.markdown(head, lines) if lines else ""
 

@@ -1,7 +1,7 @@
 """Two decisions at once: the paper's Fig. 4 without recurrence.
 
 A U-Net gives two decisions, and the better one counts for each truth: one grouping each
-would score 2. It learns one decision, both; the other, never the better one, is never
+would score 2. It learns one decision, both; the other, never the better one, is hardly
 trained. This script saves its picture and numbers, and prints at its end:
 
                               best of two, by theory    by the paper              here

@@ -184,7 +184,7 @@ def save_film(path, title, history, film, images):
 
 def bars(groups, title):
     """What runs end in: a row a variant, of exp_controls.summarise, under its question
-    {question: rows}; a stacked bar, and how often both groupings are found. Returns
+    {question: rows}; a stacked bar, and how often the two groupings are found. Returns
     the Figure."""
     height = 1.7 + 0.52 * sum(len(shown) + 0.6 for shown in groups.values())
     fig = Figure(figsize=(11, height), layout="constrained")
@@ -217,7 +217,7 @@ def bars(groups, title):
     ax.set_title("What the decisions end in, and in how many runs", fontsize=11)
     right.set(xlim=(-0.03, 1.4), xticks=np.linspace(0, 1, 5))
     right.set_xlabel("share of the runs (95% interval)")
-    right.set_title("Runs that find both groupings", fontsize=11)
+    right.set_title("Runs that find the two groupings", fontsize=11)
     right.grid(axis="x", color="0.85")
     right.tick_params(axis="y", length=0)
     handles = [Patch(ec="black", label=k, **LOOKS[k]) for k in LOOKS if k in seen]

@@ -1,8 +1,8 @@
-"""The recurrent U-Net of Wang et al. 2019: the U-Net of unet.py run for several steps,
-one decision a step. A step passes its mask on to the next, concatenated to the image,
+"""The recurrent U-Net of Wang et al. 2019: the U-Net of unet.py run for several passes,
+one decision a pass. A pass hands its mask on to the next, concatenated to the image,
 and the state of a convolutional GRU (Ballas et al. 2016) where the innermost features
 are. So the second decision depends on the image and on the first one, D2 = f'(x, D1),
-while the weights are the same at every step.
+while the weights are the same in every pass.
 """
 
 from functools import partial
@@ -58,12 +58,12 @@ UNITS = {"gru": ConvGRU, "dru": ConvDRU, "sru": partial(ConvDRU, reset=False)}
 class RecurrentUNet(nn.Module):
     """Maps images (n, in_channels, H, W) to logits (n, steps, out_channels, H, W).
 
-    feed_mask=False hides the last mask from the next step, feed_state=False leaves out
-    the unit; with both off every step makes the same decision. Before the first step
-    the state is zero and the mask undecided, 1/2 everywhere, so that the first two
-    steps start from much the same decision and neither is left behind. unit is "gru",
+    steps is the number of passes. feed_mask=False hides the last mask from the next
+    pass, feed_state=False leaves out the unit; with both off every pass makes the same
+    decision. Before the first pass the state is zero and the mask undecided, 1/2
+    everywhere, so that the first two passes start nearly alike. unit is "gru",
     "dru" or "sru". The other arguments, and what raises ValueError, are those of UNet.
-    Called with shown, masks (n, out_channels, H, W), the later steps see these in place
+    Called with shown, masks (n, out_channels, H, W), the later passes see these in place
     of the last decision: to ask what a decision makes of the one before it.
     """
 

@@ -270,7 +270,9 @@ def difference_interval(k1, n1, k2, n2):
 
 def fisher(k1, n1, k2, n2):
     """The p-value of Fisher's exact test, two-sided, for k1 of n1 against k2 of n2: all
-    tables with the same margins that are at most as likely as this one, added up."""
+    tables with the same margins that are at most as likely as this one, added up.
+    ValueError: see wilson."""
+    wilson(k1, n1), wilson(k2, n2)
     counts = range(max(0, k1 + k2 - n2), min(k1 + k2, n1) + 1)
     ways = {i: math.comb(n1, i) * math.comb(n2, k1 + k2 - i) for i in counts}
     as_odd = sum(w for w in ways.values() if w <= ways[k1])
