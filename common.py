@@ -20,15 +20,15 @@ def flat(settings, prefix=""):
     found = {}
     for name, value in vars(settings).items():
         nested = is_dataclass(value)
-        found |= flat(value, f"{name}.") if nested else {prefix + name: value}
+        found |= flat(value, f"{prefix}{name}.") if nested else {prefix + name: value}
     return found
 
 
 def change(settings, texts):
     """A copy of a dataclass, changed by texts such as "m=0.7" and "shape.square=6".
 
-    A value has the type of the one it replaces; whole numbers are at least 1. All
-    changes are made at once. ValueError: no such setting, or a value that does not fit.
+    A value has the type of the one it replaces; whole numbers are 1 to 10^6. All changes
+    are made at once. ValueError: no such setting, or a value that does not fit.
     """
     known, changes = flat(settings), {}
     for text in texts:
@@ -38,10 +38,11 @@ def change(settings, texts):
         kind = type(known[name])
         try:
             value = kind(value)
-            if kind is int and value < 1 or kind is float and not math.isfinite(value):
+            whole = kind is int
+            if not (1 <= value <= 10**6 if whole else math.isfinite(value)):
                 raise ValueError
         except ValueError:
-            allowed = "a whole number > 0" if kind is int else "a finite number"
+            allowed = "a whole number from 1 to 1000000" if whole else "a finite number"
             raise ValueError(f"{name} must be {allowed}, got {text!r}") from None
         outer, _, inner = name.rpartition(".")
         changes.setdefault(outer, {})[inner] = value
@@ -83,7 +84,7 @@ class Parser(argparse.ArgumentParser):
             short = {"epochs": 1, "steps_per_epoch": 1, "batch": 1, "held_out": 1}
             with contextlib.redirect_stdout(io.StringIO()):
                 return s, attempt(replace(s, **short))
-        except (ValueError, RuntimeError) as e:  # RuntimeError: more than fits memory
+        except (ValueError, ArithmeticError, RuntimeError) as e:  # no memory: Runtime
             if not texts:
                 raise  # nothing was changed here: the code has been
             self.error(str(e).splitlines()[0])
@@ -136,10 +137,15 @@ def experiment(doc, default, train, argv=None):
     args = parser.parse_args(argv)
     s, (net, *_) = parser.settings(default, args, lambda s: train(s, 0, "cpu"))
     parser.writable(args.out)
-    print("settings: " + ", ".join(f"{k} {v}" for k, v in flat(s).items()))
+    announce(s)
     size = f"{sum(p.numel() for p in net.parameters()):,} weights"
     print(f"network: {size}, seed {args.seed}, on {args.device}", flush=True)
     return args, s
+
+
+def announce(s):
+    """Print the settings, as --set takes them."""
+    print("settings: " + " ".join(f"{k}={v}" for k, v in flat(s).items()))
 
 
 def prepared(f):
@@ -167,7 +173,8 @@ def prepared(f):
 
 def script(main):
     """Run a script's main function, with one line in place of a traceback for Ctrl-C
-    (status 130) and for files that cannot be read or written (status 2)."""
+    (status 130) and, with status 2, for files that cannot be read or written, a loss that
+    is not finite, and too little memory."""
     try:
         main()
         sys.stdout.flush()
@@ -176,9 +183,18 @@ def script(main):
         sys.exit(130)
     except BrokenPipeError:  # as in: python theory.py | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as e:
-        print(f"error: {e}", file=sys.stderr)
+    except (OSError, ArithmeticError, MemoryError, RuntimeError) as e:
+        if type(e) is RuntimeError and "memory" not in str(e):
+            raise  # PyTorch says so when it runs out of it
+        print(f"error: {str(e).splitlines()[0]}", file=sys.stderr)
         sys.exit(2)
+
+
+def finite(loss, step):
+    """The loss, a number. FloatingPointError: it is not finite."""
+    if not math.isfinite(loss):
+        raise FloatingPointError(f"the loss is {loss} at step {step}")
+    return loss
 
 
 def moments(steps):

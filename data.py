@@ -138,8 +138,13 @@ def iou(masks, truths):
     masks (n, D, 2, H, W) are the probabilities of D decisions, truths (n, G, 2, H, W).
     With masks of 0 and 1 it is the usual IoU, otherwise the soft one: products in place
     of the intersection. It is at least of single precision, under autocast too, and 0
-    where mask and truth are empty.
+    where mask and truth are empty. ValueError: shapes that do not fit.
     """
+    if masks.ndim != 5 or truths.ndim != 5 or masks.shape[::2] != truths.shape[::2]:
+        text = f"{tuple(masks.shape)} and {tuple(truths.shape)}"  # alike in n, 2, W
+        raise ValueError(
+            f"masks, truths must be (n, D, 2, H, W), (n, G, 2, H, W), got {text}"
+        )
     dtype = torch.promote_types(masks.dtype, torch.float32)
     p, t = masks.flatten(-2).to(dtype), truths.flatten(-2).to(dtype)
     with torch.autocast(masks.device.type, enabled=False):
@@ -172,7 +177,7 @@ def common_shares(masks, parts):
     """The shares (a, c) of the common region that go left and right, (n, D, 2), those
     of theory.F. masks (n, D, 2, H, W), parts (n, 3, H, W)."""
     common = parts[:, 1]  # (n, H, W)
-    given = torch.einsum("ndihw,nhw->ndi", masks, common)  # pixels
+    given = (masks * common[:, None, None]).sum((-1, -2))  # (n, D, 2), pixels
     return given / common.sum((-1, -2))[:, None, None]
 
 

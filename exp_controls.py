@@ -1,5 +1,5 @@
-"""How often, and because of what? Parts of the recurrent network left out, and
-other remedies for the decision that never learns, each over many seeds.
+"""How often, and because of what? Parts of the recurrent network left out, and other
+remedies for the decision that never learns, each over many seeds.
 
 The paper shows one run of each setting and credits recurrence: the second decision sees
 the first. Here every variant is trained on the same images with the same settings,
@@ -116,7 +116,11 @@ class Variant:
     def build(self, s, generator):
         """Its network, of s.steps passes if passes are what it has."""
         options = {"width": s.width, "depth": s.depth, "generator": generator}
-        options |= {"steps": s.steps} if self.net in (RecurrentUNet, ToldPass) else {}
+        options |= (
+            {"steps": s.steps}
+            if issubclass(self.net, (RecurrentUNet, ToldPass))
+            else {}
+        )
         return self.net(**options | self.options)
 
 
@@ -136,7 +140,7 @@ GROUPS = {
     "Must the second decision see the first?": {
         "mask-only": Variant("Recurrent: mask alone fed back", RecurrentUNet, MASK),
         "state-only": Variant("Recurrent: state alone fed back", RecurrentUNet, STATE),
-        "told-step": Variant("Same weights twice, told only the pass", ToldPass),
+        "told-step": Variant("Same weights, told only the pass", ToldPass),
     },
     "Is it enough to see the first?": {
         "sequence": Variant("Two U-Nets, one sees the other's mask", TwoUNets, SEES),
@@ -155,7 +159,7 @@ GROUPS = {
         "dual-coin": Variant("Dual heads, a coin", UNet, TWO, coin=True),
         "recurrent-coin": Variant("Recurrent, a coin", RecurrentUNet, coin=True),
     },
-    "How sharp the maximum is, else 100": {
+    "A maximum of another sharpness than 100": {
         f"{name}-{key}": Variant(f"{title}, {text}", net, options, **change)
         for name, title, net, options in (
             ("dual", "Dual heads", UNet, TWO),
@@ -164,7 +168,7 @@ GROUPS = {
         )
         for key, (text, change) in SHARP.items()
     },
-    "A training ten times as long": {
+    "A longer training": {
         "single-long": Variant("Single decision, 100 epochs", UNet, ONE, other=LONG),
         "dual-long": Variant("Dual heads, 100 epochs", UNet, TWO, other=LONG),
     },
@@ -228,8 +232,7 @@ def run(name, seed, s, device):
         loss.backward()
         optimiser.step()
         if step % s.steps_per_epoch == 0 or (step - 1) % max(1, steps // 100) == 0:
-            if not math.isfinite(loss.item()):
-                raise FloatingPointError(f"the loss is {loss.item()} at step {step}")
+            common.finite(loss.item(), step)
             exact = data.measure(masks, parts)["oracle_exact"] >= FOUND
             found_at = (found_at or step) if exact else None
     seconds = time.perf_counter() - start
@@ -257,8 +260,9 @@ def run(name, seed, s, device):
 def change(name, s):
     """What a variant changes, as a dict for the JSON.
 
-    "start" is the loss and the length of its gradient, on one batch before any step: a
-    network or a rule that is not what it was gives other numbers, whatever its name.
+    "start" is the loss on one batch before any step, and its slope in one random
+    direction of all weights: a network, or a rule, that is not what it was gives other
+    numbers, whatever its name.
     """
     v = VARIANTS[name]
     s, generator = replace(s, **v.other), torch.Generator().manual_seed(0)
@@ -266,9 +270,12 @@ def change(name, s):
     images, parts = data.sample(s.batch, generator, s.shape, s.noise)
     truth = torch.tensor([[s.m, 1 - s.m]])
     loss = objective(v, s, decide(net, images), parts, truth, 0.5)
-    slopes = torch.autograd.grad(loss, list(net.parameters()), allow_unused=True)
-    length = sum(g.square().sum() for g in slopes if g is not None).sqrt()
-    start = [float(f"{x:.6g}") for x in (loss.item(), length.item())]
+    weights = list(net.parameters())
+    slopes = torch.autograd.grad(loss, weights, materialize_grads=True)
+    ways = [torch.randn(p.shape, generator=generator) for p in weights]
+    slope = sum((way * slope).sum() for way, slope in zip(ways, slopes))
+    start = [float(f"{x:.6g}") for x in (loss.item(), slope.item())]
+    start = start if all(map(math.isfinite, start)) else None  # JSON knows no NaN
     changed = {"net": v.net.__name__, "options": v.options, "rule": v.rule}
     return changed | {"coin": v.coin, "other": v.other, "start": start}
 
@@ -312,8 +319,8 @@ def summarise(runs):
             row["failed_seeds"] = [run["seed"] for run in own if not run.get("found")]
             row["died"] = {run["seed"]: run["error"] for run in own if "error" in run}
             row["parameters"] = max(run.get("parameters", 0) for run in own)
-            several = own[0]["settings"]["steps"]
-            row["passes"] = {UNet: 1, TwoUNets: 2}.get(v.net, several)
+            several = {len(run["decisions"]) for run in own if "decisions" in run}
+            row["passes"] = 1 if v.net is UNet else max(several, default=2)
             row["replies"] = Counter(filter(None, map(reply, own)))
             rows.append(row)
     return rows
@@ -367,6 +374,10 @@ def main(argv=None):
     s, _ = parser.settings(Settings(), args, lambda s: run(first, 0, s, "cpu"))
     import exp_controls  # this file, as the processes of a sweep know it
 
+    common.announce(s)
+    nets = {name: VARIANTS[name].build(s, None) for name in args.variants}
+    sizes = {k: sum(p.numel() for p in net.parameters()) for k, net in nets.items()}
+    print("weights: " + ", ".join(f"{name} {size:,}" for name, size in sizes.items()))
     runs = sweep.collect(parser, args, s, exp_controls, "controls")
     summary = summarise(runs)
     numbers = {"experiment": "exp_controls"}

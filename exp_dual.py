@@ -71,6 +71,7 @@ def train(s, seed, device):
         if epoch_ends or step in moments:
             # These images are new to the network: a fair test of it before this step.
             row = {"epoch": step / s.steps_per_epoch, "step": step, "loss": loss.item()}
+            common.finite(row["loss"], step)
             row["seconds"] = time.perf_counter() - start
             history.append(row | data.measure(masks, parts, s.m))
             film.append(decide(net, watched).detach().cpu())

@@ -66,7 +66,7 @@ def gallery(fig, images, parts, masks=None, rows=3):
     images, parts = images[:rows], parts[:rows]
     truths = data.groupings(parts)  # (rows, 2, 2, H, W)
     masks = truths[:, :0] if masks is None else masks[:rows]
-    titles = ["input", "if the left owns it", "if the right owns it"]
+    titles = ["input", "left owns it", "right owns it"]
     titles += [f"decision {d + 1}" for d in range(masks.shape[1])]
     painted = torch.cat((torch.zeros_like(truths[:, :1]), truths, masks), 1)
     axes = grid(fig, images, titles, painted, parts)
@@ -166,7 +166,7 @@ def save_film(path, title, history, film, images):
     fig.subplots_adjust(*edges, gap / side, gap / side)
     fig.suptitle(title, fontsize=9, y=0.99)
     footer = fig.text(0.5, 0.08 / height, "", ha="center", fontsize=9)
-    rows = evenly(history, 30)
+    rows = evenly(history, 90 // columns)  # more columns, fewer frames
 
     def write(temporary):
         writer = PillowWriter(fps=8)

@@ -54,7 +54,7 @@ def attempt(module, variant, seed, settings, device):
 
 def work(module):
     """What a process of a sweep does: for every job that comes by its standard input, a
-    line of JSON, it prints the row. It ends when its input does, in midst of a run."""
+    line of JSON, it prints the row. It ends when its input does, even amid a run."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a run prints is not an answer
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the sweep alone
@@ -131,15 +131,16 @@ def read(path):
 
 def difference(row, other):
     """How a row was made otherwise than another one, or than a label; "" where it was
-    not. Numbers under "start" need agree to a thousandth only, as machines round."""
+    not. Numbers under "start" need agree to a thousandth only: machines round."""
     there, here = (r["settings"] | r["change"] for r in (row, other))
     there["version"], here["version"] = row["version"], other["version"]
     found = []
     for key in sorted(there | here):
         a, b = there.get(key), here.get(key)
-        alike = isinstance(a, list) and isinstance(b, list) and len(a) == len(b)
-        alike = alike and all(math.isclose(*x, rel_tol=1e-3) for x in zip(a, b))
-        if a != b and not alike:
+        alike = a == b
+        if key == "start" and a and b:
+            alike = all(math.isclose(*x, rel_tol=1e-3) for x in zip(a, b))
+        if not alike:
             found.append(f"{key} is {a} there and {b} here")
     return ", ".join(found)
 
@@ -217,8 +218,12 @@ def collect(parser, args, s, module, name):
             parser.error(f"{path}: {text}; another --out keeps them apart")
     if args.out is None:
         recorded = read(os.path.join(HERE, "figures", f"{name}.jsonl"))
-        rows += [row for row in recorded if not wrong(row)]
-        print("With the recorded runs; to run all anew, give a folder: --out FOLDER")
+        fitting = [row for row in recorded if not wrong(row)]
+        rows += fitting
+        print(
+            f"{len(fitting)} of {len(recorded)} recorded runs are made as these", end=""
+        )
+        print("; to run all anew, give a folder: --out FOLDER")
         args.out = "out"
     if args.plot_only and not rows:
         parser.error(f"{path}: there are no runs in it")

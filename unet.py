@@ -47,6 +47,10 @@ class UNet(nn.Module):
                 raise ValueError(f"{name} must be at least 1, got {value}")
         if width < 4 or width % 4:
             raise ValueError(f"width must be a positive multiple of 4, got {width}")
+        if width * 2**depth > 2**12:  # channels of the innermost level
+            raise ValueError(
+                f"width * 2^depth must be at most 4096, got {width, depth}"
+            )
         self.in_channels, self.depth = in_channels, depth
         widths = [width * 2**level for level in range(depth + 1)]
         pairs = zip([in_channels] + widths, widths)
