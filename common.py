@@ -38,11 +38,11 @@ def change(settings, texts):
         kind = type(known[name])
         try:
             value = kind(value)
-            whole = kind is int
-            if not (1 <= value <= 10**6 if whole else math.isfinite(value)):
+            if not (1 <= value <= 10**6 if kind is int else math.isfinite(value)):
                 raise ValueError
         except ValueError:
-            allowed = "a whole number from 1 to 1000000" if whole else "a finite number"
+            whole = "a whole number from 1 to 1000000"
+            allowed = whole if kind is int else "a finite number"
             raise ValueError(f"{name} must be {allowed}, got {text!r}") from None
         outer, _, inner = name.rpartition(".")
         changes.setdefault(outer, {})[inner] = value

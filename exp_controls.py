@@ -374,10 +374,6 @@ def main(argv=None):
     s, _ = parser.settings(Settings(), args, lambda s: run(first, 0, s, "cpu"))
     import exp_controls  # this file, as the processes of a sweep know it
 
-    common.announce(s)
-    nets = {name: VARIANTS[name].build(s, None) for name in args.variants}
-    sizes = {k: sum(p.numel() for p in net.parameters()) for k, net in nets.items()}
-    print("weights: " + ", ".join(f"{name} {size:,}" for name, size in sizes.items()))
     runs = sweep.collect(parser, args, s, exp_controls, "controls")
     summary = summarise(runs)
     numbers = {"experiment": "exp_controls"}

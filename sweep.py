@@ -5,9 +5,10 @@ A run is a row: a dict, on a line of its own in a file of JSON lines. It says wh
 it is and what it was made with (KEYS), and what it ended in or, under the key "error",
 what it died of.
 
-A script that sweeps has Settings; run(variant, seed, s, device), which returns the end
-of a row; change(variant, s), what that variant changes; VERSION, to be raised when
-anything changes in how rows are made; and FIXED, its constants.
+A script that sweeps has Settings; VARIANTS, {name: what can build(s, generator) its
+network}; run(variant, seed, s, device), which returns the end of a row; change(variant,
+s), what that variant changes; VERSION, to be raised when anything changes in how rows
+are made; and FIXED, its constants.
 """
 
 import argparse
@@ -220,13 +221,15 @@ def collect(parser, args, s, module, name):
         recorded = read(os.path.join(HERE, "figures", f"{name}.jsonl"))
         fitting = [row for row in recorded if not wrong(row)]
         rows += fitting
-        print(
-            f"{len(fitting)} of {len(recorded)} recorded runs are made as these", end=""
-        )
-        print("; to run all anew, give a folder: --out FOLDER")
+        count = f"{len(fitting)} of {len(recorded)} recorded runs are made like this"
+        print(f"{count}; to run all anew, give a folder: --out FOLDER")
         args.out = "out"
     if args.plot_only and not rows:
         parser.error(f"{path}: there are no runs in it")
+    common.announce(s)
+    nets = {name: module.VARIANTS[name].build(s, None) for name in args.variants}
+    sizes = {k: sum(p.numel() for p in net.parameters()) for k, net in nets.items()}
+    print("weights: " + ", ".join(f"{name} {size:,}" for name, size in sizes.items()))
     parser.writable(args.out)
     if args.plot_only:
         return distinct(rows)
