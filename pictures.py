@@ -124,13 +124,13 @@ def curves(ax, history, ceiling):
         for grouping, marker in (("left", "<"), ("right", ">")):
             y = [row["decisions"][d][f"score_{grouping}_grouping"] for row in history]
             look |= {"label": f"decision {d + 1} if the truth is {grouping}"}
-            ax.plot(steps, y, marker=marker, ms=5, markevery=(d, 5), **look)
+            ax.plot(steps, y, marker=marker, ms=6, markevery=(0.04 * d, 0.1), **look)
     y = [row["score"] for row in history]
     ax.plot(steps, y, color="black", lw=2.5, label="better decision, mean")
     label = f"most that one decision can score, {ceiling:.3f}"
     ax.axhline(ceiling, color="0.5", ls="-.", label=label)
     if (step := data.broken_at(history, ceiling)) is not None:
-        ax.axvline(step, color="0.5", ls=":", label=f"more than that from step {step}")
+        ax.axvline(step, color="0.5", ls=":", label=f"above it from step {step}")
     ax.set(xscale="log", xlabel="training step (logarithmic)", ylim=(0, 2.05))
     ax.set_ylabel("score on a batch (IoU left + IoU right)")
     ax.legend(fontsize=8, frameon=False, ncols=2, **UNDER)
@@ -144,9 +144,12 @@ def path(ax, history):
     colours = paint(torch.ones(len(first), 1, 1, 1), shares[:, :, None, None])[:, 0, 0]
     a, c = shares.T.numpy()  # (rows,)
     ax.plot(a, c, color="black", lw=1.2, zorder=6)
-    label = "the network during training, in the colour it paints the common region"
+    early = np.array([d["outcome"] == "unlearned" for d in first])
     look = {"s": 70, "edgecolors": "black", "linewidths": 0.8, "zorder": 7}
-    ax.scatter(a, c, c=colours.numpy(), label=label, **look)
+    label = "the network in training, in the colour of its common region"
+    ax.scatter(a[~early], c[~early], c=colours.numpy()[~early], label=label, **look)
+    label = "the same while own parts are not learned: this score is not yet its own"
+    ax.scatter(a[early], c[early], c="white", label=label, **look | {"s": 25})
     text = {"textcoords": "offset points", "fontsize": 9, "bbox": BOX, "zorder": 8}
     ax.annotate("untrained", (a[0], c[0]), xytext=(12, -16), **text)
     ax.legend(facecolor="0.6", fontsize=9, **UNDER)  # grey, since a* is drawn in white
