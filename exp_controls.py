@@ -14,7 +14,6 @@ there.
 """
 
 import json
-import math
 import statistics
 import sys
 import time
@@ -49,10 +48,10 @@ class ToldPass(nn.Module):
     other arguments, and what raises ValueError, are those of UNet.
     """
 
-    def __init__(self, width=16, depth=2, steps=2, generator=None):
+    def __init__(self, width=16, depth=2, steps=2, out_channels=2, generator=None):
         super().__init__()
         self.steps = steps
-        self.unet = UNet(2, 2, width, depth, generator)
+        self.unet = UNet(2, out_channels, width, depth, generator)
 
     def forward(self, images):
         passes = [torch.full_like(images, k) for k in range(self.steps)]
@@ -67,11 +66,13 @@ class TwoUNets(nn.Module):
     arguments, and what raises ValueError, are those of UNet.
     """
 
-    def __init__(self, width=16, depth=2, feed_mask=False, generator=None):
+    def __init__(
+        self, width=16, depth=2, feed_mask=False, out_channels=2, generator=None
+    ):
         super().__init__()
-        self.feed_mask = feed_mask
-        self.first = UNet(1, 2, width, depth, generator)
-        self.second = UNet(1 + 2 * feed_mask, 2, width, depth, generator)
+        self.feed_mask, seen = feed_mask, 1 + out_channels * feed_mask
+        self.first = UNet(1, out_channels, width, depth, generator)
+        self.second = UNet(seen, out_channels, width, depth, generator)
 
     def forward(self, images, shown=None):
         first, x = self.first(images), images
@@ -260,9 +261,7 @@ def run(name, seed, s, device):
 def change(name, s):
     """What a variant changes, as a dict for the JSON.
 
-    "start" is the loss on one batch before any step, and its slope in one random
-    direction of all weights: a network, or a rule, that is not what it was gives other
-    numbers, whatever its name.
+    By "start", see sweep, a network or a rule is told from another of the same name.
     """
     v = VARIANTS[name]
     s, generator = replace(s, **v.other), torch.Generator().manual_seed(0)
@@ -270,14 +269,9 @@ def change(name, s):
     images, parts = data.sample(s.batch, generator, s.shape, s.noise)
     truth = torch.tensor([[s.m, 1 - s.m]])
     loss = objective(v, s, decide(net, images), parts, truth, 0.5)
-    weights = list(net.parameters())
-    slopes = torch.autograd.grad(loss, weights, materialize_grads=True)
-    ways = [torch.randn(p.shape, generator=generator) for p in weights]
-    slope = sum((way * slope).sum() for way, slope in zip(ways, slopes))
-    start = [float(f"{x:.6g}") for x in (loss.item(), slope.item())]
-    start = start if all(map(math.isfinite, start)) else None  # JSON knows no NaN
     changed = {"net": v.net.__name__, "options": v.options, "rule": v.rule}
-    return changed | {"coin": v.coin, "other": v.other, "start": start}
+    changed |= {"coin": v.coin, "other": v.other}
+    return changed | {"start": sweep.start(net, loss, generator)}
 
 
 def reply(row):

@@ -41,6 +41,19 @@ def label(module, variant, seed, s, device):
     return row | {"settings": settings, "change": module.change(variant, s)}
 
 
+def start(net, loss, generator):
+    """What a network is before any step: [loss on a batch, its slope in one random
+    direction of all weights], or None where they are not finite."""
+    import torch
+
+    weights = list(net.parameters())
+    slopes = torch.autograd.grad(loss, weights, materialize_grads=True)
+    ways = [torch.randn(p.shape, generator=generator) for p in weights]
+    slope = sum((way * slope).sum() for way, slope in zip(ways, slopes))
+    found = [float(f"{x:.6g}") for x in (loss.item(), slope.item())]
+    return found if all(map(math.isfinite, found)) else None  # JSON knows no NaN
+
+
 def attempt(module, variant, seed, settings, device):
     """The row of a run; settings are texts for common.change, as a job can be sent."""
     s = common.change(module.Settings(), settings)
