@@ -31,6 +31,7 @@ import data
 import exp_controls
 import exp_dual
 import exp_recurrent
+import exp_rotated
 import exp_single
 import pictures
 import sweep
@@ -797,3 +798,15 @@ def test_the_snippets_in_the_documents_run(name, tmp_path):
     code = "\n".join(blocks(name)).replace("range(20)", "range(1)")
     code = code.replace("steps=40", "steps=2")
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=60)
+
+
+def test_the_turned_pair_has_its_areas_its_two_wholes_and_its_ceiling():
+    _, parts = exp_rotated.sample(4000, seeded(0), data.Shape(), 0.1)
+    assert parts.sum((-1, -2)).mean(0).tolist() == pytest.approx([64] * 3, abs=0.2)
+    truths = exp_rotated.wholes(parts)  # (n, 2, 1, H, W)
+    masks = torch.cat((truths, truths.amax(1, True), truths.amin(1, True)), 1)
+    ends = data.score(masks, truths).mean((0, 2)).tolist()  # of all, and of the square
+    assert ends == pytest.approx([2 / 3] * 3 + [1 / 2], abs=0.005)
+    found = exp_rotated.measure(truths, parts)
+    assert found == {"score": 1, "oracle_exact": 1, "pairs": 1}
+    assert exp_rotated.measure(masks[:, 2:], parts)["pairs"] == 0
