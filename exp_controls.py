@@ -117,11 +117,8 @@ class Variant:
     def build(self, s, generator):
         """Its network, of s.steps passes if passes are what it has."""
         options = {"width": s.width, "depth": s.depth, "generator": generator}
-        options |= (
-            {"steps": s.steps}
-            if issubclass(self.net, (RecurrentUNet, ToldPass))
-            else {}
-        )
+        if issubclass(self.net, (RecurrentUNet, ToldPass)):
+            options["steps"] = s.steps
         return self.net(**options | self.options)
 
 
