@@ -183,9 +183,9 @@ def script(main):
         sys.exit(130)
     except BrokenPipeError:  # as in: python theory.py | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (OSError, ArithmeticError, MemoryError, RuntimeError) as e:
-        if type(e) is RuntimeError and "memory" not in str(e):
-            raise  # PyTorch says so when it runs out of it
+    except (OSError, FloatingPointError, MemoryError, RuntimeError) as e:
+        if isinstance(e, RuntimeError) and "memory" not in str(e):
+            raise  # not PyTorch's word that memory ran out: a bug keeps its traceback
         print(f"error: {str(e).splitlines()[0]}", file=sys.stderr)
         sys.exit(2)
 
