@@ -17,6 +17,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass, field, replace
 
+import numpy as np
 import torch
 from matplotlib.figure import Figure
 
@@ -29,10 +30,15 @@ from recurrent_unet import RecurrentUNet
 from unet import UNet
 
 VERSION = 1  # see sweep.py
-EXACT = (
-    0.9  # a decision finds a whole if its mask, cut off at 1/2, has this IoU with it
-)
+# A decision finds a whole if its mask, cut off at 1/2, has this IoU with it.
+EXACT = 0.9
+# A run finds the two wholes if it does so in more than this share of the images.
+FOUND = 0.5
 FIXED = {"exact": EXACT}
+ANGLES = tuple(range(0, 180, 5))  # degrees, see by_angle
+TURNS = tuple(range(0, 181, 30))  # degrees, see answers
+WATCHED = 2  # images whose masks a row keeps, to be drawn
+SEEN = ("", "own", "detached")  # what is a mask, of Handing's
 
 
 @dataclass(frozen=True)
@@ -52,37 +58,48 @@ class Settings:
     shape: data.Shape = field(default_factory=data.Shape)  # P = b = 64 pixels
 
 
-def sample(n, generator, shape, noise):
-    """Draw n images of the pair at random angles and positions.
-
-    Returns the images (n, 1, H, W) as data.sample does, and the parts (n, 3, H, W): a
-    lobe with its bar, the square, the other lobe with its bar. A pixel belongs to the
-    part in which its centre lies: a part has its area, P or b, on average, and an image
-    a few pixels more or less. ValueError: a pair that does not fit when it is turned.
-    """
+def place(n, generator, shape, turn=None):
+    """Where n pairs lie: their angles (n, 1, 1) in radians and their centres (2, n, 1, 1)
+    in pixels, x and y, drawn evenly; the angles are turn (n,) where that is given.
+    ValueError: a pair that does not fit when it is turned."""
     device, S = generator.device, shape.size
     u_end, v_end = shape.width / 2, shape.height / 2
     if S < 2 * math.hypot(u_end, v_end):
         raise ValueError(f"size must be at least its diagonal for any angle, got {S}")
-    turn = 2 * math.pi * torch.rand(n, 1, 1, generator=generator, device=device)
-    cos, sin = turn.cos(), turn.sin()
-    wide, high = (
-        u_end * x.abs() + v_end * y.abs() for x, y in ((cos, sin), (sin, cos))
-    )
-    reach = torch.stack((wide, high))  # (2, n, 1, 1), from the centre to its outermost
+    if turn is None:
+        turn = 2 * math.pi * torch.rand(n, generator=generator, device=device)
+    turn = turn[:, None, None]
+    cos, sin = turn.cos().abs(), turn.sin().abs()
+    # From the centre to the outermost point, along x and along y: (2, n, 1, 1).
+    reach = torch.stack((u_end * cos + v_end * sin, u_end * sin + v_end * cos))
     where = torch.rand(2, n, 1, 1, generator=generator, device=device)
-    x0, y0 = reach + where * (S - 2 * reach)  # each (n, 1, 1)
-    middle = torch.arange(S, device=device) + 0.5
-    dx, dy = middle[None, None, :] - x0, middle[None, :, None] - y0
+    return turn, reach + where * (S - 2 * reach)
+
+
+def parts_at(turn, centre, shape):
+    """The parts (n, 3, H, W) of pairs that lie as place says: a lobe with its bar, the
+    square, the other lobe with its bar. A pixel belongs to the part in which its centre
+    lies: a part has its area, P or b, on average, and an image a few pixels more or less.
+    At an angle of zero the first lobe is the left one."""
+    middle = torch.arange(shape.size, device=turn.device) + 0.5
+    dx, dy = middle[None, None, :] - centre[0], middle[None, :, None] - centre[1]
+    cos, sin = turn.cos(), turn.sin()
     u, v = cos * dx + sin * dy, cos * dy - sin * dx  # (n, H, W), along and across it
     half = shape.square / 2
     square = torch.maximum(u.abs(), v.abs()) < half
-    lobe = (u.abs() >= half + shape.bar_length) & (u.abs() < u_end)
+    lobe = (u.abs() >= half + shape.bar_length) & (u.abs() < shape.width / 2)
     lobe &= v.abs() < shape.lobe_height / 2
     bar = (u.abs() < half + shape.bar_length) & (v.abs() < shape.bar_height / 2)
     own = (bar | lobe) & ~square
-    parts = torch.stack((own & (u < 0), square, own & (u >= 0)), 1).float()
-    images = torch.randn(n, 1, S, S, generator=generator, device=device).mul_(noise)
+    return torch.stack((own & (u < 0), square, own & (u >= 0)), 1).float()
+
+
+def sample(n, generator, shape, noise, turn=None):
+    """Draw n images (n, 1, H, W), as data.sample does, of pairs that lie as place says,
+    and their parts (n, 3, H, W), see parts_at."""
+    parts = parts_at(*place(n, generator, shape, turn), shape)
+    size = n, 1, shape.size, shape.size
+    images = torch.randn(size, generator=generator, device=parts.device).mul_(noise)
     return images.add_(parts.sum(1, keepdim=True)), parts
 
 
@@ -103,7 +120,8 @@ class Handing(RecurrentUNet):
         super().__init__(generator=generator, **options)
         self.mask, self.state, self.noise = mask, state, generator
 
-    def hand_on(self, mask, state, k):
+    def hand_on(self, logits, state, k):
+        mask = torch.sigmoid(logits)
         if self.mask == "noise":
             mask = torch.rand(mask.shape, generator=self.noise).to(mask)
         elif self.mask == "pass":
@@ -203,16 +221,54 @@ def test_images(s, seed, device):
 
 
 @torch.no_grad()
-def answers(net, images, parts):
-    """Shown a whole in the first decision's place, what the second one is: the shares of
-    (image, shown whole) in which it is the opposite, the same, or neither."""
-    truths, counts = wholes(parts), torch.zeros(2)
-    for k in (0, 1):
-        second = (decide(net, images, truths[:, k])[:, -1:] > 0.5).float()
-        found = data.iou(second, truths)[:, 0, :, 0] >= EXACT  # (n, 2 truths)
-        counts += found.float().mean(0).cpu()[[1 - k, k]] / 2
-    opposite, same = counts.tolist()
-    return {"opposite": opposite, "same": same, "neither": 1 - opposite - same}
+def gives(net, images, truths, shown):
+    """Shown masks (n, 1, H, W) in the first decision's place, what the second one is: the
+    shares of images in which it is the first truth, and the second."""
+    second = (decide(net, images, shown)[:, -1:] > 0.5).float()
+    found = data.iou(second, truths)[:, 0, :, 0] >= EXACT  # (n, 2 truths)
+    return found.float().mean(0).tolist()
+
+
+def answers(net, s, seed, device):
+    """What the second decision makes of what it is shown, a dict for the JSON.
+
+    shown: shown a whole, the share in which it is the opposite one, the same, or neither;
+    turned: shown the first whole, turned by TURNS about the pair's centre, the shares in
+    which it is the first whole, and the other; another: shown a whole of another image,
+    the share in which it is a whole of its own.
+    """
+    images, parts = test_images(s, seed, device)
+    truths = wholes(parts)
+    (a, b), (c, d) = (gives(net, images, truths, truths[:, k]) for k in (0, 1))
+    shown = {"opposite": (b + c) / 2, "same": (a + d) / 2}
+    shown["neither"] = 1 - sum(shown.values())
+    # The same stream again: these are the places of the same images, the first of which
+    # are enough here.
+    generator = torch.Generator(device).manual_seed(seed + 2 * data.SEEDS)
+    turn, centre = (x[..., :64, :, :] for x in place(s.held_out, generator, s.shape))
+    images, truths = images[:64], truths[:64]
+    another = sum(gives(net, images, truths, truths[:, 0].roll(1, 0)))
+    ways = [parts_at(turn + math.radians(way), centre, s.shape) for way in TURNS]
+    turned = [gives(net, images, truths, wholes(way)[:, 0]) for way in ways]
+    return {"shown": shown, "turned": turned, "another": another}
+
+
+@torch.no_grad()
+def by_angle(net, s, seed, device, n=8):
+    """Decisions on n images at each of ANGLES, half a turn, a dict for the JSON. first:
+    the shares in which the first decision is the first whole, and the other; pairs: the
+    shares in which both are found. At the other half of a turn the wholes change names."""
+    generator = torch.Generator(device).manual_seed(seed + 3 * data.SEEDS)
+    turn = torch.tensor(ANGLES, device=device).deg2rad().repeat_interleave(n)
+    images, parts = sample(len(turn), generator, s.shape, s.noise, turn)
+    ious = data.iou((decide(net, images) > 0.5).float(), wholes(parts))[..., 0]
+    found = (ious >= EXACT).float()  # (36 n, D, 2 truths)
+    first, pairs = found[:, 0], found.amax(1).amin(1)
+    first = first.unflatten(0, (-1, n)).mean(1)  # (36, 2)
+    return {
+        "first": first.tolist(),
+        "pairs": pairs.unflatten(0, (-1, n)).mean(1).tolist(),
+    }
 
 
 @common.prepared
@@ -221,16 +277,27 @@ def run(name, seed, s, device):
     s = replace(s, **VARIANTS[name].other)
     net, history, _ = train(s, seed, device, name)
     images, parts = test_images(s, seed, device)
-    row = measure(decide(net, images).detach(), parts)
+    masks = decide(net, images).detach()  # (n, D, 1, H, W)
+    row = measure(masks, parts)
     row |= {"outcome": f"both wholes in {row['pairs']:.0%}"}
     row |= {"seconds": round(history[-1]["seconds"], 2)}
     row |= {"parameters": sum(p.numel() for p in net.parameters())}
-    if getattr(net, "feed_mask", False) and getattr(net, "mask", "own") in (
-        "own",
-        "detached",
-    ):
-        row["shown"] = answers(net, images, parts)
+    row["masks"] = pack(masks[:WATCHED])
+    row["angle"] = by_angle(net, s, seed, device)
+    if getattr(net, "feed_mask", False) and getattr(net, "mask", "") in SEEN:
+        row |= answers(net, s, seed, device)
     return row
+
+
+def pack(masks):
+    """Masks (n, D, 1, H, W), cut off at 1/2, as a text for the JSON, see unpack."""
+    return np.packbits((masks > 0.5).cpu().numpy()).tobytes().hex()
+
+
+def unpack(text, size):
+    """What pack was given: masks (n, D, 1, size, size) of WATCHED images, 0 and 1."""
+    bits = np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8))
+    return torch.from_numpy(bits).float().view(WATCHED, -1, 1, size, size)
 
 
 @common.prepared

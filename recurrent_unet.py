@@ -108,14 +108,15 @@ class RecurrentUNet(nn.Module):
                 last = torch.zeros_like(x) if state is None else state
                 x = state = self.unit(x, last)
             logits.append(self.unet.decode(x, skips))
-            mask = torch.sigmoid(logits[-1]) if shown is None else shown
-            mask, state = self.hand_on(mask, state, len(logits))
+            mask, state = self.hand_on(logits[-1], state, len(logits))
+            mask = mask if shown is None else shown
         return torch.stack(logits, 1)  # (n, steps, out, H, W)
 
-    def hand_on(self, mask, state, k):
-        """What pass k, from 1, hands on to the next, to be replaced where that is to be
-        something else. Not detached: a decision's gradient reaches those before it."""
-        return mask, state
+    def hand_on(self, logits, state, k):
+        """What pass k, from 1, hands on to the next in place of mask and state. To be
+        replaced where that is to be something else. Not detached: a decision's gradient
+        reaches those before it."""
+        return torch.sigmoid(logits), state
 
 
 if __name__ == "__main__":
