@@ -13,12 +13,13 @@ put together by appending their controls.jsonl to one another; --plot-only draws
 there.
 """
 
+import copy
 import json
 import statistics
 import sys
 import time
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
@@ -82,6 +83,74 @@ class TwoUNets(nn.Module):
         return torch.stack((first, self.second(x)), 1)
 
 
+class Twins(nn.Module):
+    """Maps images (n, 1, H, W) to the logits of two U-Nets that start alike, (n, 2, 2,
+    H, W).
+
+    The second one's weights are the first one's plus Gaussian noise, noise times the
+    spread of each tensor. shared "encoder" leaves them one way down and two ways up,
+    "trunk" two heads on one U-Net. The other arguments, and what else raises ValueError,
+    are those of UNet. ValueError: another shared.
+    """
+
+    def __init__(
+        self,
+        width=16,
+        depth=2,
+        shared="nothing",
+        noise=1e-3,
+        out_channels=2,
+        generator=None,
+    ):
+        super().__init__()
+        parts = {"nothing": (), "encoder": ("down",), "trunk": ("down", "up", "merge")}
+        if shared not in parts:
+            raise ValueError(
+                f"shared must be one of {', '.join(parts)}, got {shared!r}"
+            )
+        self.first = UNet(1, out_channels, width, depth, generator)
+        self.second = copy.deepcopy(self.first)
+        with torch.no_grad():
+            for p in self.second.parameters():
+                other = torch.randn(p.shape, generator=generator)
+                p += noise * p.std(correction=0) * other
+        for part in parts[shared]:
+            setattr(self.second, part, getattr(self.first, part))
+
+    def forward(self, images):
+        return torch.stack((self.first(images), self.second(images)), 1)
+
+
+class Handing(RecurrentUNet):
+    """A recurrent U-Net that hands on something else than its mask and its state.
+
+    mask is "own", "detached", "half" (1/2 everywhere), "noise" (even in [0, 1], from the
+    CPU's generator) or "pass" (the number of the pass); state is "own", "detached" or
+    "zero". ValueError: another, or an argument of RecurrentUNet that does not fit.
+    """
+
+    def __init__(self, mask="own", state="own", generator=None, **options):
+        if mask not in ("own", "detached", "half", "noise", "pass"):
+            raise ValueError(f"mask must be one that Handing knows, got {mask!r}")
+        if state not in ("own", "detached", "zero"):
+            raise ValueError(f"state must be own, detached or zero, got {state!r}")
+        super().__init__(generator=generator, **options)
+        self.mask, self.state, self.noise = mask, state, generator
+        self.sees_mask = mask in ("own", "detached")  # what the pass before it drew
+
+    def hand_on(self, logits, state, k):
+        mask = torch.sigmoid(logits)
+        if self.mask == "noise":
+            mask = torch.rand(mask.shape, generator=self.noise).to(mask)
+        elif self.mask in ("half", "pass"):
+            mask = torch.full_like(mask, 0.5 if self.mask == "half" else k)
+        elif self.mask == "detached":
+            mask = mask.detach()
+        if self.state != "own":
+            state = state.detach() if self.state == "detached" else None
+        return mask, state
+
+
 def share(scores, rule, beta, progress):
     """What each truth scores, (n, 2), given the scores (n, D, 2) of D decisions.
 
@@ -112,7 +181,13 @@ class Variant:
     options: dict = field(default_factory=dict)  # of the network
     rule: str = "soft"
     coin: bool = False  # one truth drawn for each image in place of both, weighted
-    other: dict = field(default_factory=dict)  # than in Settings
+    other: dict = field(default_factory=dict)  # than in Settings, as common.flat has it
+
+    def settings(self, s):
+        """The Settings, changed as it says."""
+        return common.change(
+            s, [f"{name}={value}" for name, value in self.other.items()]
+        )
 
     def build(self, s, generator):
         """Its network, of s.steps passes if passes are what it has."""
@@ -144,6 +219,29 @@ GROUPS = {
         "sequence": Variant("Two U-Nets, one sees the other's mask", TwoUNets, SEES),
         "independent": Variant("Two U-Nets, independent", TwoUNets),
     },
+    "Is it the same weights, or only the same start?": {
+        **{
+            f"alike-{noise:.0e}".replace("-0", "-"): Variant(
+                f"Two U-Nets, alike at first but for {text}", Twins, {"noise": noise}
+            )
+            for noise, text in ((1e-6, "1e-6"), (1e-3, "1e-3"), (1e-1, "1e-1"))
+        },
+        "twin-decoders": Variant(
+            "One encoder, two decoders alike but for 1e-3", Twins, {"shared": "encoder"}
+        ),
+        "twin-heads": Variant(
+            "One U-Net, two heads alike but for 1e-3", Twins, {"shared": "trunk"}
+        ),
+    },
+    "What must the mask say?": {
+        "mask-detached": Variant(
+            "Recurrent, the mask detached", Handing, {"mask": "detached"}
+        ),
+        "mask-half": Variant("Recurrent, 1/2 for the mask", Handing, {"mask": "half"}),
+        "mask-noise": Variant(
+            "Recurrent, noise for the mask", Handing, {"mask": "noise"}
+        ),
+    },
     "Known remedies": {
         "relaxed": Variant("Dual heads, relaxed maximum", UNet, TWO, "relaxed"),
         "annealed": Variant("Dual heads, annealed maximum", UNet, TWO, "annealed"),
@@ -172,7 +270,25 @@ GROUPS = {
     },
 }
 VARIANTS = {name: v for group in GROUPS.values() for name, v in group.items()}
-MAIN, EXTRA = list(VARIANTS)[:15], list(VARIANTS)[15:]
+MAIN = [name for group in list(GROUPS)[:8] for name in GROUPS[group]]
+EXTRA = [name for name in VARIANTS if name not in MAIN]
+# Two heads at their strongest are looked for among these, on seeds from 1000 up.
+SEARCH = {
+    f"dual-beta-{beta}-step-{step}-{text}": Variant(
+        f"Dual heads, sharpness {beta}, step size {step}, {text}",
+        UNet,
+        TWO,
+        other={"beta": float(beta), "learning_rate": step} | other,
+    )
+    for beta in (5, 10, 20, 100)
+    for step in (0.001, 0.002, 0.004)
+    for text, other in (
+        ("as-is", {}),
+        ("twice-the-weights", {"width": 24}),
+        ("batch-16", {"batch": 16}),
+    )
+}
+VARIANTS |= SEARCH
 PAIRS = {  # whose counts are compared
     "mask-only": ("told-step",),
     "recurrent": ("told-step", "recurrent-hard"),
@@ -208,7 +324,7 @@ def run(name, seed, s, device):
     decision, one truth or the other. FloatingPointError: the loss is not finite.
     """
     v = VARIANTS[name]
-    s = replace(s, **v.other)
+    s = v.settings(s)
     net = v.build(s, torch.Generator().manual_seed(seed))
     net = net.to(device, memory_format=torch.channels_last)
     optimiser = torch.optim.Adam(net.parameters(), s.learning_rate, fused=True)
@@ -244,7 +360,7 @@ def run(name, seed, s, device):
     row = {"found": found, "found_at": (found_at or steps) if found else None}
     row |= {"outcome": " + ".join(ends), "seconds": round(seconds, 2)}
     row |= measured | {"parameters": sum(p.numel() for p in net.parameters())}
-    if getattr(net, "feed_mask", False):
+    if getattr(net, "sees_mask", getattr(net, "feed_mask", False)):
         # Is the second decision an answer to the first? Show it one truth, then the
         # other, as if that had been the first decision.
         row["shown"] = {}
@@ -261,7 +377,7 @@ def change(name, s):
     By "start", see sweep, a network or a rule is told from another of the same name.
     """
     v = VARIANTS[name]
-    s, generator = replace(s, **v.other), torch.Generator().manual_seed(0)
+    s, generator = v.settings(s), torch.Generator().manual_seed(0)
     net = v.build(s, generator)
     images, parts = data.sample(s.batch, generator, s.shape, s.noise)
     truth = torch.tensor([[s.m, 1 - s.m]])

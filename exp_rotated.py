@@ -25,7 +25,7 @@ import common
 import data
 import pictures
 import sweep
-from exp_controls import ToldPass, TwoUNets, Variant
+from exp_controls import Handing, ToldPass, TwoUNets, Variant
 from recurrent_unet import RecurrentUNet
 from unet import UNet
 
@@ -38,7 +38,6 @@ FIXED = {"exact": EXACT}
 ANGLES = tuple(range(0, 180, 5))  # degrees, see by_angle
 TURNS = tuple(range(0, 181, 30))  # degrees, see answers
 WATCHED = 2  # images whose masks a row keeps, to be drawn
-SEEN = ("", "own", "detached")  # what is a mask, of Handing's
 
 
 @dataclass(frozen=True)
@@ -107,30 +106,6 @@ def wholes(parts):
     """The two truths of each image: (n, 2 truths, 1 mask, H, W)."""
     one, square, other = parts.unbind(1)
     return torch.stack((one + square, square + other), 1)[:, :, None]
-
-
-class Handing(RecurrentUNet):
-    """A recurrent U-Net that hands on something else than its mask and its state.
-
-    mask is "own", "detached", "noise" (even in [0, 1]) or "pass" (the number of the
-    pass); state is "own", "detached" or "zero". Noise comes from the CPU's generator.
-    """
-
-    def __init__(self, mask="own", state="own", generator=None, **options):
-        super().__init__(generator=generator, **options)
-        self.mask, self.state, self.noise = mask, state, generator
-
-    def hand_on(self, logits, state, k):
-        mask = torch.sigmoid(logits)
-        if self.mask == "noise":
-            mask = torch.rand(mask.shape, generator=self.noise).to(mask)
-        elif self.mask == "pass":
-            mask = torch.full_like(mask, k)
-        elif self.mask == "detached":
-            mask = mask.detach()
-        if self.state != "own":
-            state = state.detach() if self.state == "detached" else None
-        return mask, state
 
 
 ONE = {"out_channels": 1}  # a mask a decision
@@ -274,7 +249,7 @@ def by_angle(net, s, seed, device, n=8):
 @common.prepared
 def run(name, seed, s, device):
     """Train a variant and test it: a dict of what it ends in, for a row."""
-    s = replace(s, **VARIANTS[name].other)
+    s = VARIANTS[name].settings(s)
     net, history, _ = train(s, seed, device, name)
     images, parts = test_images(s, seed, device)
     masks = decide(net, images).detach()  # (n, D, 1, H, W)
@@ -284,7 +259,7 @@ def run(name, seed, s, device):
     row |= {"parameters": sum(p.numel() for p in net.parameters())}
     row["masks"] = pack(masks[:WATCHED])
     row["angle"] = by_angle(net, s, seed, device)
-    if getattr(net, "feed_mask", False) and getattr(net, "mask", "") in SEEN:
+    if getattr(net, "sees_mask", getattr(net, "feed_mask", False)):
         row |= answers(net, s, seed, device)
     return row
 
@@ -304,7 +279,7 @@ def unpack(text, size):
 def change(name, s):
     """What a variant changes, as a dict for the JSON; for "start" see sweep.start."""
     v, generator = VARIANTS[name], torch.Generator().manual_seed(0)
-    s = replace(s, **v.other)
+    s = v.settings(s)
     net = v.build(s, generator)
     images, parts = sample(s.batch, generator, s.shape, s.noise)
     scores = data.score(decide(net, images), wholes(parts))
