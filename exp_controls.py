@@ -313,17 +313,17 @@ def objective(v, s, masks, parts, truth, progress):
 
 
 @common.prepared
-def run(name, seed, s, device):
+def run(name, seed, s, device, variants=VARIANTS):
     """Train a variant as the experiments do and test it: a dict of what it ends in.
 
-    name is a key of VARIANTS, s the Settings, device "cpu" or "cuda". The dict has
+    name is a key of variants, s the Settings, device "cpu" or "cuda". The dict has
     what data.measure gives; found: whether the two groupings are (see FOUND); found_at:
     the recorded step from which every recorded batch was exact, if found; outcome: of
     both decisions, in either order; shown: if the second decision sees a mask, the
     share of images of each of its outcomes when that mask is, in place of the first
     decision, one truth or the other. FloatingPointError: the loss is not finite.
     """
-    v = VARIANTS[name]
+    v = variants[name]
     s = v.settings(s)
     net = v.build(s, torch.Generator().manual_seed(seed))
     net = net.to(device, memory_format=torch.channels_last)
@@ -371,12 +371,12 @@ def run(name, seed, s, device):
 
 
 @common.prepared
-def change(name, s):
+def change(name, s, variants=VARIANTS):
     """What a variant changes, as a dict for the JSON.
 
     By "start", see sweep, a network or a rule is told from another of the same name.
     """
-    v = VARIANTS[name]
+    v = variants[name]
     s, generator = v.settings(s), torch.Generator().manual_seed(0)
     net = v.build(s, generator)
     images, parts = data.sample(s.batch, generator, s.shape, s.noise)
@@ -404,7 +404,7 @@ def reply(row):
     return "same" if said == own else "opposite"
 
 
-def summarise(runs):
+def summarise(runs, variants=VARIANTS):
     """What the runs of each variant ended in: a list of dicts, ordered as VARIANTS.
 
     found: how many found the two groupings (see FOUND), interval: Wilson's; median_step:
@@ -412,7 +412,7 @@ def summarise(runs):
     outcome of each decision; replies: see reply. A run that died did not find them.
     """
     rows = []
-    for name, v in VARIANTS.items():
+    for name, v in variants.items():
         own = [run for (variant, _), run in sorted(runs.items()) if variant == name]
         steps = [run["found_at"] for run in own if run.get("found")]
         ends = Counter(run.get("outcome", "died") for run in own)

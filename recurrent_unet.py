@@ -67,6 +67,8 @@ class RecurrentUNet(nn.Module):
     of the last decision: to ask what a decision makes of the one before it.
     """
 
+    handed_first = 0.5, 0.0  # what the first pass gets: a mask and a state, everywhere
+
     def __init__(
         self,
         in_channels=1,
@@ -99,14 +101,15 @@ class RecurrentUNet(nn.Module):
             allowed = f"(n, {self.in_channels}, H, W)"
             raise ValueError(f"images must be {allowed}, got {tuple(images.shape)}")
         n, _, H, W = images.shape
-        mask = images.new_full((n, self.out_channels, H, W), 0.5)
+        mask = images.new_full((n, self.out_channels, H, W), self.handed_first[0])
         state, logits = None, []
         for _ in range(self.steps):
             told = (images, mask) if self.feed_mask else (images,)
             x, skips = self.unet.encode(torch.cat(told, 1))  # of (n, in + out, H, W)
             if self.unit is not None:
-                last = torch.zeros_like(x) if state is None else state
-                x = state = self.unit(x, last)
+                if state is None:
+                    state = torch.full_like(x, self.handed_first[1])
+                x = state = self.unit(x, state)
             logits.append(self.unet.decode(x, skips))
             mask, state = self.hand_on(logits[-1], state, len(logits))
             mask = mask if shown is None else shown
