@@ -12,12 +12,16 @@ it their recorded runs are drawn all the same.
 """
 
 import importlib.util
+from dataclasses import replace
 from functools import partial
 
 import torch
 from torch import nn
 
+import common
 import exp_controls
+import pictures
+import sweep
 from exp_controls import FIXED, TWO, Settings, Variant  # noqa: F401 (for sweep.py)
 from recurrent_unet import RecurrentUNet
 from unet import UNet, block, initialise
@@ -177,11 +181,42 @@ VARIANTS = {name: v for group in GROUPS.values() for name, v in group.items()}
 run = partial(exp_controls.run, variants=VARIANTS)
 
 
+# Those that can be trained here.
+MISSING = [] if importlib.util.find_spec("monai") else OTHERS
+AVAILABLE = [name for name in VARIANTS if name not in MISSING]
+
+
 def change(name, s):
     """See exp_controls.change; where MONAI is not installed, its networks cannot be
     compared with those of a row."""
-    if name in OTHERS and not importlib.util.find_spec("monai"):
+    if name not in AVAILABLE:
         v = VARIANTS[name]
         changed = {"net": "Monai", "options": v.options, "rule": v.rule}
         return changed | {"coin": v.coin, "other": v.other, "start": None}
     return exp_controls.change(name, s, variants=VARIANTS)
+
+
+def main(argv=None):
+    """Run what is missing, draw all: returns the numbers of breaks.json, the Figure."""
+    parser = common.Parser(__doc__)
+    parser.add_training()
+    sweep.add_options(parser, AVAILABLE, AVAILABLE)
+    parser.set_defaults(seeds="0-9")
+    args = parser.parse_args(argv)
+    first = args.variants[0]
+    s, _ = parser.settings(Settings(), args, lambda s: run(first, 0, s, "cpu"))
+    import exp_breaks  # this file, as the processes of a sweep know it
+
+    runs = sweep.collect(parser, args, s, exp_breaks, "breaks")
+    summary, groups = exp_controls.summarise(runs, VARIANTS), {}
+    for question, names in GROUPS.items():
+        rows = [row for row in summary if row["variant"] in names]
+        groups[question] = sorted(rows, key=lambda row: row["found"] / row["of"])
+    title = "What breaks it? Failures first"
+    figures = {"breaks": pictures.bars(groups, title)}
+    numbers = exp_controls.report(args.out, "breaks", runs, summary, figures)
+    return numbers, figures["breaks"]
+
+
+if __name__ == "__main__":
+    common.script(main)

@@ -191,6 +191,7 @@ class Variant:
 
     def build(self, s, generator):
         """Its network, of s.steps passes if passes are what it has."""
+        s = self.settings(s)
         options = {"width": s.width, "depth": s.depth, "generator": generator}
         if issubclass(self.net, (RecurrentUNet, ToldPass)):
             options["steps"] = s.steps
@@ -467,6 +468,25 @@ def compare(rows):
     return sweep.markdown(head, lines) if lines else ""
 
 
+def report(out, name, runs, summary, figures):
+    """Save NAME.json and the figures {name: Figure}, print the table; returns the
+    numbers. Ends with status 1 if runs have died."""
+    numbers = {"experiment": f"exp_{name}"}
+    for key in ("settings", "version", "torch", "device"):
+        different = {json.dumps(run[key]): run[key] for run in runs.values()}
+        numbers[key] = list(different.values())
+        if len(different) > 1:
+            print(f"note: these runs differ in {key}: {', '.join(different)}")
+    common.save(f"{out}/{name}.json", numbers | {"variants": summary})
+    for picture, fig in figures.items():
+        common.save(f"{out}/{picture}.png", fig)
+    print(table(summary) + "\n\n" + compare(summary))
+    if dead := sum(len(row["died"]) for row in summary):
+        print(f"runs that died: {dead}; starting this again tries them again")
+        sys.exit(1)
+    return numbers | {"variants": summary}
+
+
 def main(argv=None):
     """Run what is missing, draw all: returns the numbers of controls.json, the Figure."""
     parser = common.Parser(__doc__)
@@ -482,26 +502,14 @@ def main(argv=None):
     import exp_controls  # this file, as the processes of a sweep know it
 
     runs = sweep.collect(parser, args, s, exp_controls, "controls")
-    summary = summarise(runs)
-    numbers = {"experiment": "exp_controls"}
-    for key in ("settings", "version", "torch", "device"):
-        different = {json.dumps(run[key]): run[key] for run in runs.values()}
-        numbers[key] = list(different.values())
-        if len(different) > 1:
-            print(f"note: these runs differ in {key}: {', '.join(different)}")
-    common.save(f"{args.out}/controls.json", numbers | {"variants": summary})
-    questions, figures = list(GROUPS), []
-    for name, asked in (("controls", questions[:3]), ("controls_rest", questions[3:])):
+    summary, questions, figures = summarise(runs), list(GROUPS), {}
+    for name, asked in (("controls", questions[:5]), ("controls_rest", questions[5:])):
         groups = {q: [r for r in summary if r["variant"] in GROUPS[q]] for q in asked}
         if any(groups.values()):
             text = "Which network finds one of two valid truths with each of its decisions?"
-            figures.append(pictures.bars(groups, text))
-            common.save(f"{args.out}/{name}.png", figures[-1])
-    print(table(summary) + "\n\n" + compare(summary))
-    if dead := sum(len(row["died"]) for row in summary):
-        print(f"runs that died: {dead}; starting this again tries them again")
-        sys.exit(1)
-    return numbers | {"variants": summary}, figures[0]
+            figures[name] = pictures.bars(groups, text)
+    numbers = report(args.out, "controls", runs, summary, figures)
+    return numbers, next(iter(figures.values()), None)
 
 
 if __name__ == "__main__":

@@ -152,8 +152,9 @@ def difference(row, other):
     for key in sorted(there | here):
         a, b = there.get(key), here.get(key)
         alike = a == b
-        if key == "start" and a and b:
-            alike = all(math.isclose(*x, rel_tol=1e-3) for x in zip(a, b))
+        if key == "start":  # None: it is not known there or here
+            alike = not (a and b)
+            alike = alike or all(math.isclose(*x, rel_tol=1e-3) for x in zip(a, b))
         if not alike:
             found.append(f"{key} is {a} there and {b} here")
     return ", ".join(found)
