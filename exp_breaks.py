@@ -12,7 +12,6 @@ it their recorded runs are drawn all the same.
 """
 
 import importlib.util
-from dataclasses import replace
 from functools import partial
 
 import torch
