@@ -239,6 +239,89 @@ def ascend(a, c, P1, P2, b, m, rate=0.05, steps=2000):
 
 
 # --------------------------------------------------------------------------------------
+# Beyond the paper: two decisions, of which the better one counts for each truth, as two
+# players with one payoff. And one mask a decision, the world of exp_rotated.py.
+
+DECISIONS = (*CORNERS, "unlearned")  # the last scores nothing
+
+
+def scores(decision, P, b):
+    """What a decision scores if the left grouping is true and if the right one is."""
+    check(P=P, b=b)
+    if decision not in DECISIONS:
+        raise ValueError(f"decision must be among {DECISIONS}, got {decision!r}")
+    if decision == "unlearned":
+        return 0 * P, 0 * P
+    return F(*CORNERS[decision], P, P, b, 1), F(*CORNERS[decision], P, P, b, 0)
+
+
+def payoff(first, second, P, b, m):
+    """The mean over truths of the better one's score, in [0, 2], of two of DECISIONS."""
+    check(m=m)
+    left_true, right_true = map(max, zip(scores(first, P, b), scores(second, P, b)))
+    return m * left_true + (1 - m) * right_true
+
+
+def best_answers(other, P, b, m):
+    """The DECISIONS that pay most beside another one: a set."""
+    pays = {decision: payoff(other, decision, P, b, m) for decision in DECISIONS}
+    return {decision for decision, pay in pays.items() if pay == max(pays.values())}
+
+
+def equilibria(P, b, m):
+    """The pairs of DECISIONS in which each is a best answer to the other (Nash): a set.
+    For 0 < m < 1 these are (left, right) and (right, left) alone."""
+    answers = {decision: best_answers(decision, P, b, m) for decision in DECISIONS}
+    pairs = product(DECISIONS, DECISIONS)
+    return {(d, e) for d, e in pairs if d in answers[e] and e in answers[d]}
+
+
+def idle_weight(gap, beta):
+    """The share of the gradient that a decision gets whose score is gap below the other
+    one's, by the smooth maximum of sharpness beta: 1/(1 + e^(beta gap)). At (both,
+    unlearned) it is a plateau, not an equilibrium, that keeps the second one back."""
+    return 1 / (1 + np.exp(beta * gap))
+
+
+def both_basin(P, b, beta):
+    """(both, both) is a maximum of the smooth maximum, at m = 1/2, and of no sharp one:
+    the share of b that one of the two must take back from a shape until it pays to go on.
+    For a large beta it is about 2/(beta (1 + q^2)), q = P/(P+b). 1 if it never pays."""
+    check(P=P, b=b)
+    if not 0 < beta < np.inf:
+        raise ValueError(f"beta must be positive and finite, got {beta}")
+
+    def gain(d):  # the slope of the payoff, by how much is taken back from the left one
+        lost, won = (1 - d) * b / (P + b) - b / (P + b), P / (P + (1 - d) * b)
+        won, rise = won - P / (P + b), P * b / (P + (1 - d) * b) ** 2
+        weights = idle_weight(-lost, beta), idle_weight(-won, beta)
+        return weights[1] * rise - weights[0] * b / (P + b)
+
+    low, high = 0.0, 1.0
+    for _ in range(60):  # halve the interval in which it turns
+        middle = (low + high) / 2
+        low, high = (low, middle) if gain(middle) > 0 else (middle, high)
+    return high
+
+
+def whole_score(a, c, s, P, b):
+    """The mean IoU of one mask with two truths that are equally likely, one lobe and the
+    square or the other and the square, (P+b) pixels each: the mask has the shares a and c
+    of the lobes and s of the square. Neither of the two wholes, nor any other mask,
+    scores more than everything does: see whole_ceiling."""
+    check(a=a, c=c, s=s, P=P, b=b)
+    one, other = a * P + s * b, c * P + s * b
+    return (one / (P + b + c * P) + other / (P + b + a * P)) / 2
+
+
+def whole_ceiling(P, b):
+    """The most that whole_score can be, (P+b)/(2P+b): of either whole, and of everything.
+    The square alone scores b/(P+b), which is less."""
+    check(P=P, b=b)
+    return (P + b) / (2 * P + b)
+
+
+# --------------------------------------------------------------------------------------
 # The checks
 
 
@@ -251,6 +334,16 @@ def counted_F(a, c, P1, P2, b, m):
     for prior, edge in (m, int(P1 + b)), (1 - m, int(P1)):  # where the right one begins
         for mask, truth in (left, set(range(edge))), (right, set(range(edge, end))):
             score += prior * Fraction(len(mask & truth), len(mask | truth))
+    return score
+
+
+def counted_whole(a, c, s, P, b):
+    """whole_score, a Fraction, from pixels: one lobe, then the square, then the other."""
+    end, score = int(2 * P + b), Fraction(0)
+    mask = {*range(int(a * P)), *range(int(P), int(P + s * b))}
+    mask |= set(range(end - int(c * P), end))
+    for truth in set(range(int(P + b))), set(range(int(P), end)):
+        score += Fraction(len(mask & truth), 2 * len(mask | truth))
     return score
 
 
@@ -361,6 +454,25 @@ def check_claims():
         lower, zero, upper = (dF(c, c, P, P, b, m)[1] for m in ms)
         results += [lower > 0, zero, upper < 0]
     row("how far m may leave 1/2", "dF/dc changes sign there", *results, **beyond)
+    # Two decisions: every answer to every one, with exact payoffs.
+    P, b, m = at = grid(sizes, sizes, priors[1:-1])
+    two = {("left", "right"), ("right", "left")}
+    only = np.array([equilibria(*case) == two for case in at.T])
+    row("two decisions: left and right", "every answer to every one", only, **beyond)
+    pays = [[payoff("both", d, *case) for case in at.T] for d in ("unlearned", "left")]
+    (stuck, moved), q = np.array(pays), P / (P + b)
+    gaps, how = (
+        (stuck - (1 + q), moved - stuck - m * (1 - q)),
+        "the idle one gains by left",
+    )
+    row("4.1.2: a Nash equilibrium", how, *gaps, moved > stuck, verdict="contradicted")
+    a, c, s, P, b = at = grid(quarters, quarters, quarters, (4, 8, 20), (4, 8))
+    score, most = whole_score(*at), whole_ceiling(P, b)
+    gap = score - np.array([counted_whole(*case) for case in at.T])
+    ends = (s == 1) & ((a == 1) & (c * (1 - c) == 0) | (a == 0) & (c == 1))
+    signs = (score == most) == ends, (score < most) == ~ends
+    how = "pixels counted; three masks tie"
+    row("one mask a decision: (P+b)/(2P+b)", how, gap, *signs, **beyond)
     return rows
 
 
@@ -517,7 +629,22 @@ def main(argv=None):
     landscape["ascent_ends_at"] = ascend(0.5, 0.5, *one)[-1].tolist()
     landscape["undecided_prior_limit"] = undecided_prior_limit(1, 1)
     landscape["both_prior_limit"] = both_prior_limit(1, 1)
+    kinds = [[d, e] for d, e in sorted(equilibria(1, 1, 0.5))]
+    two = {"b_over_P": 1.0, "equilibria": kinds}
+    two["payoffs"] = {
+        d: {e: payoff(d, e, 1, 1, 0.5) for e in DECISIONS} for d in DECISIONS
+    }
+    two["both_basin"] = {beta: both_basin(1, 1, beta) for beta in (5, 10, 20, 50, 100)}
+    two["idle_weight"] = {beta: idle_weight(0.5, beta) for beta in two["both_basin"]}
     numbers = {"claims": rows, "fig2": fig2, "landscape": landscape}
+    numbers |= {"two_decisions": two, "whole_ceiling": whole_ceiling(1, 1)}
+    for beta, share in two["both_basin"].items():
+        back = (
+            f"two decisions, sharpness {beta}: (both, both) holds until one takes back"
+        )
+        print(
+            f"{back} {share:.1%} of b; {two['idle_weight'][beta]:.0e} of the gradient"
+        )
     common.save(f"{args.out}/theory.json", numbers)
     common.save(f"{args.out}/theory.png", fig := plot())
     return numbers, fig

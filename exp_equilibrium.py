@@ -1,0 +1,225 @@
+"""Does any perturbation return? Ten finished pairs of heads, pushed away.
+
+The paper calls the end state of two heads, one "both" and one idle, analogous to a Nash
+equilibrium to which any perturbation returns. theory.py shows that it is none: the idle
+head gains by any grouping. Here two heads are trained as exp_dual.py does and then (a) noise
+is added to all weights, (b) noise is added to the idle head, (c) the idle head alone is
+trained to "left", on features that stay as they are; and the training goes on. Running
+this draws the recorded runs (figures/equilibrium.jsonl) and prints what they end in; --out
+FOLDER runs everything anew, see exp_controls.py.
+"""
+
+import copy
+import time
+from collections import Counter
+from functools import partial
+
+import torch
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+
+import common
+import data
+import exp_dual
+import sweep
+import theory
+from exp_controls import FOUND, Variant
+from unet import UNet
+
+VERSION = 1  # see sweep.py
+Settings = partial(exp_dual.Settings, epochs=30)
+AFTER = 400  # steps of training after a perturbation, and of the idle head alone
+FIXED = {"found": FOUND, "after": AFTER}
+VARIANTS = {"heads": Variant("Two heads", UNet, {"out_channels": 4})}
+# Noise is so many times the spread of each tensor of weights.
+NOISES = {"all": (0.01, 0.1, 0.3, 1.0), "idle": (0.1, 1.0, 10.0)}
+PUSHES = ["none", *(f"{which} {n}" for which in NOISES for n in NOISES[which]), "left"]
+ENDS = {  # what a run does, and how that is drawn
+    "stays": {"fc": "0.85", "hatch": "xxxx"},
+    "returns": {"fc": "0.6"},
+    "ends elsewhere": {"fc": "white", "hatch": "//"},
+    "ends in the two groupings": {"fc": "#00806a"},
+}
+
+
+def train(net, optimiser, generator, s, steps, rows=None, target=None):
+    """Train a network of two heads on, for so many steps, as exp_dual.py does. Where rows
+    are given, masks of the head's weight and bias, only these weights are trained, and
+    to the truth target alone."""
+    for step in range(1, steps + 1):
+        images, parts = data.sample(s.batch, generator, s.shape, s.noise)
+        scores = data.score(exp_dual.decide(net, images), data.groupings(parts))
+        best = data.soft_maximum(scores, s.beta)  # (n, 2 truths)
+        loss = -(s.m * best[:, 0] + (1 - s.m) * best[:, 1]).mean()
+        if target is not None:
+            decision, truth = target
+            loss = -scores[:, decision, truth].mean()
+        optimiser.zero_grad()
+        loss.backward()
+        for p, row in rows or ():
+            p.grad *= row
+        optimiser.step()
+        if step % s.steps_per_epoch == 0:
+            common.finite(loss.item(), step)
+
+
+def outcome(net, s, seed, device):
+    """What the two heads do on the held-out images: ([outcome, outcome], pairs found)."""
+    images, parts = data.held_out(s, seed, device)
+    with torch.no_grad():
+        found = data.measure(exp_dual.decide(net, images), parts, s.m)
+    return [d["outcome"] for d in found["decisions"]], found["oracle_exact"]
+
+
+def push(net, name, idle, generator, s, seed, device):
+    """Perturb a network as one of PUSHES says; idle is the head that learned nothing."""
+    mine = torch.zeros(4, device=device)
+    mine[2 * idle : 2 * idle + 2] = 1  # output channels of the idle head
+    rows = (net.head.weight, mine.view(4, 1, 1, 1)), (net.head.bias, mine)
+    which, _, size = name.partition(" ")
+    noise = torch.Generator().manual_seed(seed)
+    if which == "left":
+        optimiser = torch.optim.Adam([p for p, _ in rows], 10 * s.learning_rate)
+        train(net, optimiser, generator, s, AFTER, rows, (idle, 0))
+    with torch.no_grad():
+        for p in net.parameters() if which == "all" else ():
+            p += float(size) * p.std() * torch.randn(p.shape, generator=noise).to(p)
+        for p, row in rows if which == "idle" else ():
+            way = torch.randn(p.shape, generator=noise).to(p)
+            p += float(size) * p.std() * way * row
+
+
+@common.prepared
+def run(name, seed, s, device):
+    """Train two heads, perturb them in all ways: a dict for a row. after: for each of
+    PUSHES, the outcomes once it is perturbed and at the end, and the pairs found then."""
+    net = VARIANTS[name].build(s, torch.Generator().manual_seed(seed))
+    net = net.to(device, memory_format=torch.channels_last)
+    start = time.perf_counter()
+    adam = partial(torch.optim.Adam, lr=s.learning_rate, fused=True)
+    optimiser = adam(net.parameters())
+    generator = torch.Generator(device).manual_seed(seed + data.SEEDS)
+    train(net, optimiser, generator, s, s.epochs * s.steps_per_epoch)
+    ends, _ = outcome(net, s, seed, device)
+    row = {"outcome": " + ".join(sorted(ends)), "after": {}}
+    for push_name in PUSHES if "unlearned" in ends else ():
+        other, stream = copy.deepcopy(net), generator.clone_state()
+        push(other, push_name, ends.index("unlearned"), stream, s, seed, device)
+        pushed, _ = outcome(other, s, seed, device)
+        again = adam(other.parameters())
+        again.load_state_dict(copy.deepcopy(optimiser.state_dict()))
+        train(other, again, stream, s, AFTER)
+        end, found = outcome(other, s, seed, device)
+        row["after"][push_name] = {"pushed": pushed, "end": end, "oracle_exact": found}
+    return row | {"seconds": round(time.perf_counter() - start, 2)}
+
+
+@common.prepared
+def change(name, s):
+    """What a variant changes, as a dict for the JSON; for "start" see sweep.start."""
+    generator = torch.Generator().manual_seed(0)
+    net = VARIANTS[name].build(s, generator)
+    images, parts = data.sample(s.batch, generator, s.shape, s.noise)
+    scores = data.score(exp_dual.decide(net, images), data.groupings(parts))
+    loss = -data.soft_maximum(scores, s.beta).mean()
+    return {"net": "UNet", "start": sweep.start(net, loss, generator)}
+
+
+def end_of(before, after):
+    """Which of ENDS a perturbed run comes to; before is its outcome, as in a row."""
+    pushed, end = (" + ".join(sorted(after[key])) for key in ("pushed", "end"))
+    if after["oracle_exact"] >= FOUND:
+        return "ends in the two groupings"
+    if end != before:
+        return "ends elsewhere"
+    return "stays" if pushed == before else "returns"
+
+
+def summarise(runs):
+    """For each of PUSHES what the finished runs came to: a list of dicts."""
+    rows = [row for _, row in sorted(runs.items()) if row.get("after")]
+    found = []
+    for name in PUSHES:
+        ends = Counter(end_of(row["outcome"], row["after"][name]) for row in rows)
+        outcomes = [row["after"][name]["end"] for row in rows]
+        one = {"push": name, "of": len(rows), "ends": {k: ends[k] for k in ENDS}}
+        one["outcomes"] = Counter(" + ".join(sorted(pair)) for pair in outcomes)
+        one["interval_stays_or_returns"] = None
+        if rows:
+            kept = ends["stays"] + ends["returns"]
+            one["interval_stays_or_returns"] = sweep.wilson(kept, len(rows))
+        found.append(one)
+    return found
+
+
+def plot(summary):
+    """The payoffs of two decisions, and what perturbed heads come to. Returns a Figure."""
+    fig = Figure(figsize=(12, 5.4), layout="constrained")
+    ax, right = fig.subplots(1, 2, width_ratios=(1, 1.25))
+    names = theory.DECISIONS
+    pays = [[theory.payoff(d, e, 1, 1, 0.5) for e in names] for d in names]
+    ax.imshow(pays, cmap="cividis", vmin=0, vmax=2.4)
+    nash = theory.equilibria(1, 1, 0.5)
+    for i, first in enumerate(names):
+        for j, second in enumerate(names):
+            ax.text(j, i, f"{pays[i][j]:.2f}", ha="center", va="center", color="white")
+            stuck = {first, second} == {"both", "unlearned"}
+            if stuck or (first, second) in nash:
+                look = {"fill": False, "lw": 2.5, "ec": "red" if stuck else "white"}
+                look |= {"ls": "--" if stuck else "-"}
+                ax.add_patch(Rectangle((j - 0.45, i - 0.45), 0.9, 0.9, **look))
+    ax.set(xticks=range(5), yticks=range(5), xticklabels=names, yticklabels=names)
+    ax.set(xlabel="second decision", ylabel="first decision")
+    text = "What two decisions are worth (b = P, m = 1/2)\nwhite: the Nash equilibria; "
+    ax.set_title(f"{text}red: where two heads end, which is none", fontsize=10)
+    labels = {"none": "nothing", "left": 'the idle head trained to "left"'}
+    for which, text in (("all", "noise on all weights"), ("idle", "on the idle head")):
+        labels |= {f"{which} {n}": f"{text}, {n:g}" for n in NOISES[which]}
+    for y, row in enumerate(summary):
+        start = 0
+        for end, count in row["ends"].items():
+            right.barh(y, count, 0.7, start, ec="black", **ENDS[end])
+            if count:
+                box = {"boxstyle": "round,pad=0.2", "fc": "white", "ec": "none"}
+                middle = {"ha": "center", "va": "center", "bbox": box, "fontsize": 9}
+                right.text(start + count / 2, y, count, **middle)
+            start += count
+    right.set_yticks(range(len(summary)), [labels[row["push"]] for row in summary])
+    right.invert_yaxis()
+    right.set(xlabel=f"of {summary[0]['of']} finished pairs of heads")
+    right.set_title(
+        "What is done to them (noise in spreads of the weights),\n"
+        f"and where {AFTER} more steps lead",
+        fontsize=10,
+    )
+    handles = [Patch(ec="black", label=end, **look) for end, look in ENDS.items()]
+    fig.legend(handles=handles, loc="outside lower right", ncols=4, frameon=False)
+    return fig
+
+
+def main(argv=None):
+    """Run what is missing, draw all: the numbers of equilibrium.json, the Figure."""
+    parser = common.Parser(__doc__)
+    parser.add_training()
+    sweep.add_options(parser, VARIANTS, list(VARIANTS))
+    parser.set_defaults(seeds="0-9")
+    args = parser.parse_args(argv)
+    s, _ = parser.settings(Settings(), args, lambda s: run("heads", 0, s, "cpu"))
+    import exp_equilibrium  # this file, as the processes of a sweep know it
+
+    runs = sweep.collect(parser, args, s, exp_equilibrium, "equilibrium")
+    summary = summarise(runs)
+    head = ["perturbed by", *ENDS, "outcomes"]
+    lines = []
+    for row in summary:
+        ends = ", ".join(f"{end} {count}" for end, count in row["outcomes"].items())
+        lines.append([row["push"], *map(str, row["ends"].values()), ends])
+    print(sweep.markdown(head, lines))
+    numbers = {"experiment": "exp_equilibrium", "pushes": summary}
+    common.save(f"{args.out}/equilibrium.json", numbers)
+    common.save(f"{args.out}/equilibrium.png", fig := plot(summary))
+    return numbers, fig
+
+
+if __name__ == "__main__":
+    common.script(main)
