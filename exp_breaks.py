@@ -199,8 +199,7 @@ def main(argv=None):
     """Run what is missing, draw all: returns the numbers of breaks.json, the Figure."""
     parser = common.Parser(__doc__)
     parser.add_training()
-    sweep.add_options(parser, AVAILABLE, AVAILABLE)
-    parser.set_defaults(seeds="0-9")
+    sweep.add_options(parser, AVAILABLE, AVAILABLE, number=10)
     args = parser.parse_args(argv)
     first = args.variants[0]
     s, _ = parser.settings(Settings(), args, lambda s: run(first, 0, s, "cpu"))

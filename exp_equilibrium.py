@@ -201,8 +201,7 @@ def main(argv=None):
     """Run what is missing, draw all: the numbers of equilibrium.json, the Figure."""
     parser = common.Parser(__doc__)
     parser.add_training()
-    sweep.add_options(parser, VARIANTS, list(VARIANTS))
-    parser.set_defaults(seeds="0-9")
+    sweep.add_options(parser, VARIANTS, list(VARIANTS), number=10)
     args = parser.parse_args(argv)
     s, _ = parser.settings(Settings(), args, lambda s: run("heads", 0, s, "cpu"))
     import exp_equilibrium  # this file, as the processes of a sweep know it

@@ -184,8 +184,9 @@ def seeds(text):
     return list(dict.fromkeys(found))
 
 
-def add_options(parser, variants, default):
-    """Add --variants, names among variants, --seeds, --workers and --plot-only."""
+def add_options(parser, variants, default, number=20):
+    """Add --variants, names among variants, --seeds, --workers and --plot-only. Where no
+    variants are asked for, the default ones count, and where no seeds are, a number."""
 
     def names(text):
         found = list(dict.fromkeys(text.replace(" ", "").split(",")))
@@ -196,8 +197,8 @@ def add_options(parser, variants, default):
 
     text = f"Names with commas between; else {','.join(default)}."
     parser.add_argument("--variants", type=names, default=default, help=text)
-    text = "Seeds to run, as in 7 or 0-9,15; else 0-19."
-    parser.add_argument("--seeds", type=seeds, default="0-19", help=text)
+    text = f"Seeds to run, as in 7 or 0-9,15; else 0 to {number - 1}."
+    parser.add_argument("--seeds", type=seeds, default=list(range(number)), help=text)
     text = "Runs at once; else as many as there are cores, and one on CUDA."
     parser.add_argument("--workers", type=common.whole(1, 1000), help=text)
     text = "Run nothing, draw all that is recorded in FOLDER."
@@ -209,9 +210,13 @@ def collect(parser, args, s, module, name):
     """Run what is missing of args.variants x args.seeds, and return all that is there:
     {(variant, seed): row}.
 
-    Rows are kept in OUT/NAME.jsonl; without --out, those in figures/ count too. Rows
-    that were made otherwise end the program with one line.
+    Rows are kept in OUT/NAME.jsonl; without --out, those in figures/ count too, and where
+    neither variants nor seeds are asked for, nothing is run. Rows that were made otherwise
+    end the program with one line.
     """
+    asked = ("out", "variants", "seeds")
+    asked = any(getattr(args, key) is not parser.get_default(key) for key in asked)
+    args.plot_only = args.plot_only or not asked
     path, labels = os.path.join(args.out or "out", f"{name}.jsonl"), {}
     rows = read(path)
 

@@ -1,0 +1,367 @@
+"""When must the second decision look at the first?
+
+The networks of exp_controls.py, and some that tell memory from machinery, in the world of
+exp_rotated.py, where the pair lies at any angle and "left first, then right" is no habit
+at hand. Which of them find both wholes? What is the second decision when it is shown
+another mask in the first one's place? At which angle does the first decision change from
+one whole to the other, and is the pair found there? Running this draws the recorded runs
+(figures/rotated.jsonl) and prints a table of them; --out FOLDER runs everything anew, see
+exp_controls.py.
+"""
+
+import os
+from dataclasses import asdict, replace
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+import common
+import data
+import exp_rotated
+import pictures
+import sweep
+from exp_controls import Handing, ToldPass, TwoUNets, Variant
+from exp_rotated import ANGLES, TURNS, Settings
+from recurrent_unet import RecurrentUNet
+from unet import UNet
+
+VERSION = 1  # see sweep.py
+# A run finds both wholes if it does so in more than this share of the images.
+FOUND = 0.5
+FIXED = {"exact": exp_rotated.EXACT}
+WATCHED = 2  # images whose masks a row keeps, to be drawn
+ONE = {"out_channels": 1}  # a mask a decision
+# Without memory the layers of the unit are there, but its state is zero in every pass.
+NETWORKS = {
+    "one": Variant("One decision", UNet, ONE),
+    "heads": Variant("Two heads", UNet, {"out_channels": 2}),
+    "independent": Variant("Two U-Nets", TwoUNets, ONE),
+    "told": Variant("Told only the pass", ToldPass, ONE),
+    "told-wide": Variant("the same, wide", ToldPass, ONE | {"width": 28}),
+    "told-unit": Variant(
+        "the same, a unit without memory",
+        Handing,
+        ONE | {"mask": "pass", "state": "zero"},
+    ),
+    "mask": Variant("Mask fed back", RecurrentUNet, ONE | {"feed_state": False}),
+    "mask-unit": Variant(
+        "the same, a unit without memory", Handing, ONE | {"state": "zero"}
+    ),
+    "state": Variant("State fed back", RecurrentUNet, ONE | {"feed_mask": False}),
+    "full": Variant("Mask and state fed back", RecurrentUNet, ONE),
+    "mask-cut": Variant("the same, mask detached", Handing, ONE | {"mask": "detached"}),
+    "state-cut": Variant(
+        "the same, state detached", Handing, ONE | {"state": "detached"}
+    ),
+    "noise": Variant("the same, noise for the mask", Handing, ONE | {"mask": "noise"}),
+}
+# Those that see a mask, and what they are called in exp_controls.py.
+LEFT_RIGHT = {"mask": "mask-only", "mask-unit": "mask-unit", "full": "recurrent"}
+LEFT_RIGHT |= {"mask-cut": "mask-detached", "state-cut": "state-detached"}
+# Smaller steps, and as many more of them; how each step size is drawn.
+STEPS = {"": {}, "-half": {"learning_rate": 1e-3, "epochs": 40}}
+STEPS["-quarter"] = {"learning_rate": 5e-4, "epochs": 80}
+LOOKS = {"": ("o", "black"), "-half": ("D", "#00806a"), "-quarter": ("s", "#8a4fb0")}
+VARIANTS = {
+    name + size: replace(v, other=other)
+    for size, other in STEPS.items()
+    for name, v in NETWORKS.items()
+}
+ANSWERS = {"opposite": "#00806a", "same": "#c04a00", "neither": "0.85"}
+
+
+def pack(masks):
+    """Masks (n, D, 1, H, W), cut off at 1/2, as a text for the JSON, see unpack."""
+    return np.packbits((masks > 0.5).cpu().numpy()).tobytes().hex()
+
+
+def unpack(text, size):
+    """What pack was given: masks (n, D, 1, size, size) of WATCHED images, 0 and 1."""
+    bits = np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8))
+    return torch.from_numpy(bits).float().view(WATCHED, -1, 1, size, size)
+
+
+@common.prepared
+def run(name, seed, s, device):
+    """Train a variant and test it: a dict of what it ends in, for a row."""
+    v = VARIANTS[name]
+    s = v.settings(s)
+    quiet = {"say": lambda *_, **__: None}
+    net, history, _ = exp_rotated.train(s, seed, device, v.build, **quiet)
+    images, parts = exp_rotated.test_images(s, seed, device)
+    masks = exp_rotated.decide(net, images).detach()  # (n, D, 1, H, W)
+    row = exp_rotated.measure(masks, parts)
+    row |= {"outcome": f"both wholes in {row['pairs']:.0%}"}
+    row |= {"seconds": round(history[-1]["seconds"], 2)}
+    row |= {"parameters": sum(p.numel() for p in net.parameters())}
+    row |= {"masks": pack(masks[:WATCHED])}
+    row |= {"angle": exp_rotated.by_angle(net, s, seed, device)}
+    if getattr(net, "sees_mask", getattr(net, "feed_mask", False)):
+        row |= exp_rotated.answers(net, s, seed, device)
+    return row
+
+
+@common.prepared
+def change(name, s):
+    """What a variant changes, as a dict for the JSON; for "start" see sweep.start."""
+    v, generator = VARIANTS[name], torch.Generator().manual_seed(0)
+    s = v.settings(s)
+    net = v.build(s, generator)
+    images, parts = exp_rotated.sample(s.batch, generator, s.shape, s.noise)
+    masks, truths = exp_rotated.decide(net, images), exp_rotated.wholes(parts)
+    loss = -data.soft_maximum(data.score(masks, truths), s.beta).mean()
+    changed = {"net": v.net.__name__, "options": v.options, "other": v.other}
+    return changed | {"start": sweep.start(net, loss, generator)}
+
+
+def ways(row):
+    """Which whole the first decision of a run takes, at ANGLES and half a turn on: 1 the
+    first one, that points there, -1 the other, in between where that varies: (72,)."""
+    first, other = np.array(row["angle"]["first"]).T
+    return np.concatenate((first - other, other - first))
+
+
+def from_jump(row):
+    """The shares of images in which both wholes are found, by the angle from where the
+    first decision changes from one whole to the other: at -90, -85 ... 85 degrees."""
+    way, pairs = ways(row), row["angle"]["pairs"]
+    n = len(pairs)
+    steps = [
+        (abs(way[k] + way[k - 1]), k) for k in range(n) if way[k] * way[k - 1] <= 0
+    ]
+    return np.roll(pairs, n // 2 - min(steps, default=(0, 0))[1])
+
+
+def mean(dicts):
+    """The mean of dicts of numbers, key by key, or None of none."""
+    keys = dicts[0] if dicts else ()
+    return {k: float(np.mean([d[k] for d in dicts])) for k in keys} or None
+
+
+def left_right(name):
+    """What exp_rotated.answers calls shown and own, from the recorded runs of
+    exp_controls.py that found both groupings: mean dicts, or None."""
+    rows = sweep.read(os.path.join(sweep.HERE, "figures", "controls.jsonl"))
+    rows = [r for r in rows if r["variant"] == LEFT_RIGHT.get(name) and r.get("found")]
+    answers = {"shown": [], "own": []}
+    other = {"left": "right", "right": "left"}
+    for row in rows:
+        said = {}
+        for truth, shares in row["shown"].items():
+            pair = {
+                "opposite": shares.get(other[truth], 0),
+                "same": shares.get(truth, 0),
+            }
+            said[truth] = pair | {"neither": 1 - sum(pair.values())}
+        answers["shown"].append(mean(list(said.values())))
+        answers["own"].append(said[row["decisions"][-1]["outcome"]])
+    return {key: mean(values) for key, values in answers.items()}
+
+
+def summarise(runs):
+    """What the runs of each variant found: a list of dicts, for rotated.json.
+
+    found: how many of them found both wholes (see FOUND), interval: Wilson's; pairs: of
+    every run, by seed, the share of images in which both are found. The rest are means
+    over the runs that found both. near_jump, off_jump: that share within 10 degrees of
+    where the first decision changes, and elsewhere; shown, own, turned, another: see
+    exp_rotated.answers, with _left_right in the world with left and right.
+    """
+    rows, there = [], {name: left_right(name) for name in LEFT_RIGHT}
+    for (name, v), size in ((i, size) for size in STEPS for i in NETWORKS.items()):
+        own = [r for (key, _), r in sorted(runs.items()) if key == name + size]
+        if not own:
+            continue
+        good = [r for r in own if r.get("pairs", 0) > FOUND]
+        step = STEPS[size].get("learning_rate", own[0]["settings"]["learning_rate"])
+        row = {"network": name, "title": v.title, "step_size": step, "size": size}
+        row |= {"found": len(good), "of": len(own)}
+        row["interval"] = sweep.wilson(len(good), len(own))
+        row["pairs"] = {r["seed"]: round(r.get("pairs", 0), 3) for r in own}
+        row["parameters"] = max(r.get("parameters", 0) for r in own)
+        curves = np.array([from_jump(r) for r in good if "angle" in r])
+        if len(curves):
+            near = abs(np.array(ANGLES) - 92.5) < 10
+            row |= {"near_jump": float(curves[:, near].mean())}
+            row |= {"off_jump": float(curves[:, ~near].mean())}
+        for key in ("shown", "own"):
+            row[key] = mean([r[key] for r in good if r.get(key)])
+            row[f"{key}_left_right"] = there.get(name, {}).get(key)
+        for key in ("turned", "another"):
+            found = [r[key] for r in good if key in r]
+            row[key] = np.mean(found, 0).tolist() if found else None
+        rows.append(row)
+    return rows
+
+
+def table(summary):
+    """What summarise returns as a table in Markdown."""
+    head = ["network", "step size", "finds both", "95% interval", "% of images, by run"]
+    head += ["near the jump", "elsewhere", "shown its own: opposite, same, neither"]
+    lines = []
+    for r in summary:
+        interval = "{:.0%} to {:.0%}".format(*r["interval"])
+        pairs = " ".join(f"{100 * pair:.0f}" for pair in r["pairs"].values())
+        cells = [r["title"], f"{r['step_size']:g}", f"{r['found']}/{r['of']}", interval]
+        jump = [f"{r[k]:.0%}" if k in r else "-" for k in ("near_jump", "off_jump")]
+        own = ", ".join(f"{share:.0%}" for share in (r["own"] or {}).values()) or "-"
+        lines.append([*cells, pairs, *jump, own])
+    return sweep.markdown(head, lines)
+
+
+def draw_images(fig, runs, s):
+    """Into a SubFigure: two test images and what networks decide on them, seed 0."""
+    names = [
+        n for n in ("heads", "told", "mask", "full") if "masks" in runs.get((n, 0), ())
+    ]
+    images, _ = exp_rotated.test_images(s, 0, "cpu")
+    titles = "input", "decision 1", "decision 2"
+    for k, half in enumerate(fig.subfigures(1, WATCHED) if names else ()):
+        masks = [unpack(runs[name, 0]["masks"], s.shape.size)[k] for name in names]
+        masks = coloured_with_input(torch.stack(masks))
+        rows = images[k].expand(len(names), 1, -1, -1)
+        axes = pictures.grid(half, rows, titles, masks)
+        for name, ax in zip(names, axes[:, 0] if k == 0 else ()):
+            ax.set_ylabel(NETWORKS[name].title.replace(" fed", "\nfed"), fontsize=8)
+    fig.suptitle(f"Two test images, seed 0, step size {s.learning_rate:g}", fontsize=11)
+
+
+def coloured_with_input(masks):
+    """Two decisions (n, 2, 1, H, W) -> (n, 3, 2, H, W) for pictures.grid: the input as it
+    is, the first decision red, the second yellow."""
+    painted = exp_rotated.coloured(masks)
+    return torch.cat((torch.zeros_like(painted[:, :1]), painted), 1)
+
+
+def draw_success(ax, summary):
+    """Into Axes: in how many runs each network finds both wholes, at each step size."""
+    names = [name for name in NETWORKS if any(r["network"] == name for r in summary)]
+    used = {r["size"]: f"step size {r['step_size']:g}" for r in summary}
+    for r in summary:
+        k, (marker, colour) = list(STEPS).index(r["size"]), LOOKS[r["size"]]
+        y, label = names.index(r["network"]) + 0.25 * k - 0.2, used.pop(r["size"], None)
+        ax.plot(r["interval"], [y, y], "-", color=colour, lw=1.2)
+        share = r["found"] / r["of"]
+        ax.plot(share, y, marker, color=colour, ms=6, ls="none", label=label)
+        text = {"va": "center", "fontsize": 8, "color": colour}
+        ax.text(1.04 + 0.22 * k, y, f"{r['found']} of {r['of']}", **text)
+    ax.set_yticks(range(len(names)), [NETWORKS[n].title for n in names], fontsize=9)
+    ax.set(xlim=(-0.03, 1.7), ylim=(len(names) - 0.4, -0.6), xticks=[0, 0.5, 1])
+    ax.set_xlabel("share of the runs that find both (95% interval)")
+    ax.grid(axis="x", color="0.88")
+    ax.legend(fontsize=8, ncols=3, **pictures.UNDER)
+    ax.set_title("Which network finds both wholes?", fontsize=11)
+
+
+def draw_shown(ax, summary):
+    """Into Axes: shown the whole that it gives itself in the first one's place, what the
+    second decision is: here and, below, in the world with left and right."""
+    best, places = {r["network"]: r for r in summary if r["own"]}, {}
+    for y, (name, r) in enumerate(best.items()):
+        for key, low, where in (
+            ("own", 0, ""),
+            ("own_left_right", 0.4, "left and right"),
+        ):
+            start, places[y + low] = 0, where or f"{NETWORKS[name].title}: any angle"
+            for answer, share in (r[key] or {}).items():
+                look = {"color": ANSWERS[answer], "ec": "black", "lw": 0.6}
+                ax.barh(y + low, share, 0.34, start, **look)
+                middle = {"ha": "center", "va": "center", "fontsize": 8}
+                middle["color"] = "black" if answer == "neither" else "white"
+                if share > 0.06:
+                    ax.text(start + share / 2, y + low, f"{share:.0%}", **middle)
+                start += share
+    ax.set_yticks(list(places), list(places.values()), fontsize=8)
+    ax.invert_yaxis()
+    ax.set(xlim=(0, 1), xlabel="share of the images")
+    handles = [Patch(color=colour, label=name) for name, colour in ANSWERS.items()]
+    ax.legend(handles=handles, ncols=3, fontsize=8, **pictures.UNDER)
+    text = "Does it look? What the second decision is when shown,\nin the first one's place,"
+    ax.set_title(f"{text} the whole that it gives itself", fontsize=11)
+
+
+def draw_turned(ax, summary):
+    """Into Axes: shown a whole turned about the pair's centre, what the second one is."""
+    r = next((r for r in summary if r["network"] == "full" and r["turned"]), None)
+    for k, answer in enumerate(("opposite", "same")) if r else ():
+        y = [pair[1 - k] for pair in r["turned"]]
+        label = "the other whole" if k == 0 else "the whole itself"
+        ax.plot(TURNS, y, "o-", color=ANSWERS[answer], label=label)
+    ax.set(xticks=TURNS, ylim=(0, 1), ylabel="share of the images")
+    ax.set_xlabel("by how much the whole that it is shown is turned, degrees")
+    ax.legend(fontsize=8)
+    title = "Mask and state fed back, shown a turned whole: the second is"
+    ax.set_title(title, fontsize=11)
+
+
+def draw_angle(strips, curves, runs):
+    """Into two Axes: for every run that finds both, which way the lobe points that the
+    first decision takes; how often both are found, by the angle from where it changes."""
+    rows, marks = [], {}
+    colours = ("black", "#00806a", "#c04a00", "#8a4fb0", "#08519c")
+    names = "full", "state", "noise", "told-half", "mask-half"
+    for name, colour in zip(names, colours):
+        own = [r for (key, _), r in sorted(runs.items()) if key == name]
+        good = [r for r in own if "angle" in r and r["pairs"] > FOUND]
+        if good:
+            v, n = VARIANTS[name], len(good)
+            step = v.other.get("learning_rate", good[0]["settings"]["learning_rate"])
+            marks[len(rows) + (n - 1) / 2] = f"{v.title}\n{step:g}, {n} runs"
+            rows += [*map(ways, good), np.full(2 * len(ANGLES), np.nan)]
+            y = np.mean([from_jump(r) for r in good], 0)
+            curves.plot(np.array(ANGLES) - 90, y, color=colour, label=v.title)
+    if rows:
+        look = {"cmap": "RdYlBu", "vmin": -1, "vmax": 1, "interpolation": "nearest"}
+        edges = 0, 360, len(rows) - 1.5, -0.5
+        strips.imshow(rows[:-1], aspect="auto", extent=edges, **look)
+        curves.legend(fontsize=8, loc="lower right")
+    strips.set_yticks(list(marks), list(marks.values()), fontsize=8)
+    strips.set(xticks=range(0, 361, 90), xlabel="direction, degrees")
+    text = "Each row a run. Blue: the first decision takes the lobe that points there"
+    strips.set_title(text, fontsize=11)
+    curves.set_xlabel("angle from where the first decision changes, degrees")
+    curves.set(ylim=(0, 1.02), ylabel="images in which both are found")
+    curves.set_title("Where the first decision changes, the pair is lost", fontsize=11)
+
+
+def plot(summary, runs, s):
+    """The evidence: a Figure of images, success, answers when shown, and angles."""
+    fig = Figure(figsize=(14, 15), layout="constrained")
+    top, bottom = fig.subfigures(2, 1, height_ratios=(1, 1.2))
+    left, right = top.subfigures(1, 2, width_ratios=(1, 1.2))
+    draw_images(left, runs, s)
+    draw_success(right.subplots(), summary)
+    left, right = bottom.subfigures(1, 2, width_ratios=(1, 1.2))
+    shown, turned = left.subplots(2, 1, height_ratios=(1.7, 1))
+    draw_shown(shown, summary)
+    draw_turned(turned, summary)
+    draw_angle(*right.subplots(2, 1, height_ratios=(1.7, 1)), runs)
+    text = "When must the second decision look at the first? The pair at any angle"
+    fig.suptitle(f"{text}; a decision is one mask, the whole that owns the square")
+    return fig
+
+
+def main(argv=None):
+    """Run what is missing, draw all: returns the numbers of rotated.json, the Figure."""
+    parser = common.Parser(__doc__)
+    parser.add_training()
+    sweep.add_options(parser, VARIANTS, list(NETWORKS))
+    args = parser.parse_args(argv)
+    first = args.variants[0]
+    s, _ = parser.settings(Settings(), args, lambda s: run(first, 0, s, "cpu"))
+    import exp_looking  # this file, as the processes of a sweep know it
+
+    runs = sweep.collect(parser, args, s, exp_looking, "rotated")
+    summary = summarise(runs)
+    print(table(summary))
+    numbers = {"experiment": "exp_looking", "settings": asdict(s) | FIXED}
+    numbers |= {"found": FOUND, "networks": summary}
+    common.save(f"{args.out}/rotated.json", numbers)
+    common.save(f"{args.out}/rotated.png", fig := plot(summary, runs, s))
+    return numbers, fig
+
+
+if __name__ == "__main__":
+    common.script(main)
