@@ -28,8 +28,11 @@ from PIL import Image, ImageChops
 
 import common
 import data
+import exp_breaks
 import exp_controls
 import exp_dual
+import exp_equilibrium
+import exp_looking
 import exp_recurrent
 import exp_rotated
 import exp_single
@@ -134,7 +137,7 @@ def test_theory_without_torch_and_that_a_broken_formula_shows(scripts, monkeypat
     assert sorted(os.listdir(out)) == ["theory.json", "theory.png"]
     claims = json.loads((out / "theory.json").read_text())["claims"]
     verdicts = {r["claim"]: r["verdict"] for r in claims}
-    assert len(verdicts) == 25 and verdicts["Remark above Eq. 4"] == "ambiguous"
+    assert len(verdicts) == 28 and verdicts["Remark above Eq. 4"] == "ambiguous"
     broken = {"Eq. 4": "I_G_at_0", "Eq. 5": "I_G_at_1", "Eq. 6": "I_equal"}
     broken |= {"Eq. 7": "dI_equal", "Eq. 8": "d2I_equal", "Eq. 9": "d2I_equal_at_half"}
     broken |= {"Eq. 10": "I_max", "Eq. 12": "I_D", "ceiling": "ceiling"}
@@ -621,6 +624,239 @@ def test_controls_see_what_they_are_said_to_see_and_what_they_are_shown():
         best = exp_controls.share(scores, rule, 100.0, progress)
         (slope,) = torch.autograd.grad(best.sum(), scores)
         assert torch.allclose(slope[0], torch.tensor(expected).float(), atol=1e-6)
+
+
+def test_two_decisions_by_counted_pixels_and_by_autograd():
+    P, b = 4, 2
+    ends = {"left": (1, 0), "right": (0, 1), "both": (1, 1), "neither": (0, 0)}
+    value = {
+        d: [theory.counted_F(*at, P, P, b, k) for k in (1, 0)] for d, at in ends.items()
+    }
+    value["unlearned"] = [0, 0]
+    for m in (ONE / 5, ONE / 2, ONE * 4 / 5):
+        pay = {
+            (d, e): m * max(value[d][0], value[e][0])
+            + (1 - m) * max(value[d][1], value[e][1])
+            for d, e in product(value, value)
+        }
+        assert all(theory.payoff(*pair, P * ONE, b, m) == p for pair, p in pay.items())
+        stable = {
+            (d, e)
+            for d, e in pay
+            if pay[d, e] >= max(max(pay[x, e], pay[d, x]) for x in value)
+        }
+        assert (
+            stable
+            == theory.equilibria(P * ONE, b, m)
+            == {("left", "right"), ("right", "left")}
+        )
+        assert pay["both", "unlearned"] == 1 + ONE * P / (P + b)  # which left improves
+        assert "left" in theory.best_answers("right", P * ONE, b, m)
+    for P, b, beta in product((1.0, 4.0), (1.0, 3.0), (5, 20, 100)):
+        turn, slopes = theory.both_basin(P, b, beta), []
+        for d in (
+            0.98 * turn,
+            1.02 * turn,
+        ):  # below it the payoff falls, above it rises
+            back = torch.tensor(d, dtype=torch.float64).requires_grad_()
+            one = [theory.F(1, 1, P, P, b, k) for k in (1, 0)]
+            other = [theory.F(1 - back, 1, P, P, b, k) for k in (1, 0)]
+            pair = torch.stack(
+                [torch.stack((torch.tensor(a).double(), c)) for a, c in zip(one, other)]
+            )
+            pay = data.soft_maximum(pair, beta, 1).mean()
+            slopes.append(torch.autograd.grad(pay, back)[0].item())
+        assert slopes[0] < 0 < slopes[1]
+        large = [k * theory.both_basin(P, b, k) for k in (1e4, 2e4)]
+        assert large[0] == pytest.approx(large[1], rel=1e-3)
+        gap = torch.tensor([0.0, 0.1], dtype=torch.float64).requires_grad_()
+        (weights,) = torch.autograd.grad(data.soft_maximum(gap, beta, 0), gap)
+        assert weights[0].item() == pytest.approx(theory.idle_weight(0.1, beta))
+    for name, bad in (("decision", ("up", 1, 1)), ("P", ("left", 0, 1))):
+        with pytest.raises(ValueError, match=name):
+            theory.scores(*bad)
+    with pytest.raises(ValueError, match="beta must be positive"):
+        theory.both_basin(1, 1, 0)
+
+
+def test_networks_that_start_alike_and_those_that_hand_on_something_else():
+    images, _ = data.sample(2, seeded(15))
+    for shared, same in (("nothing", 0), ("encoder", 10), ("trunk", 32)):
+        net = exp_controls.Twins(shared=shared, noise=1e-3, generator=seeded(15))
+        first, second = (
+            dict(net.first.named_parameters()),
+            net.second.named_parameters(),
+        )
+        pairs = [(first[name], p) for name, p in second]
+        own = [(p, q) for p, q in pairs if p is not q]
+        assert len(pairs) - len(own) >= same and (shared == "nothing") == (
+            len(own) == len(pairs)
+        )
+        off = torch.cat(
+            [
+                ((q - p) / p.std()).flatten()
+                for p, q in own
+                if p.ndim == 4 and p.std() > 0
+            ]
+        )
+        assert off.std().item() == pytest.approx(1e-3, rel=0.25)
+        a, c = net(images).unbind(1)
+        assert not torch.equal(a, c) and torch.allclose(a, c, atol=0.05)
+    own, told = RecurrentUNet(generator=seeded(16)), {}
+    for mask in ("own", "detached", "half", "noise", "pass"):
+        net, calls = exp_controls.Handing(mask, generator=seeded(16)), []
+        first = net.unet.down[0]  # which all passes go through
+        first.register_forward_hook(lambda *call, to=calls: to.append(call[1][0]))
+        logits = net(images)
+        told[mask] = calls[1][:, 1:]  # what the second pass sees beside the image
+        assert torch.equal(logits[:, 0], own(images)[:, 0])
+        assert net.sees_mask == (mask in ("own", "detached"))
+        logits[:, 1].sum().backward()
+        told[mask, "slope"] = net.unet.head.weight.grad.abs().sum().item()
+    first = torch.sigmoid(own(images)[:, 0])
+    assert torch.equal(told["own"], first) and torch.equal(told["detached"], first)
+    assert (told["half"] == 0.5).all() and (told["pass"] == 1).all()
+    assert told["noise"].std().item() == pytest.approx(12**-0.5, abs=0.02)
+    assert told["own", "slope"] != told["detached", "slope"]
+    net = exp_controls.Handing("pass", "zero", generator=seeded(16))
+    net.handed_first = 1.0, 0.0
+    first, second = net(images).unbind(
+        1
+    )  # two passes that see the same, remember nothing
+    assert torch.equal(first, second)
+    for bad in ({"mask": "odd"}, {"state": "odd"}):
+        with pytest.raises(ValueError, match="odd"):
+            exp_controls.Handing(**bad)
+    with pytest.raises(ValueError, match="shared"):
+        exp_controls.Twins(shared="all")
+
+
+def test_the_network_of_wang_is_ours_but_for_its_differences():
+    images, _ = data.sample(2, seeded(17))
+    none = exp_breaks.Released(**exp_breaks.NONE, generator=seeded(17))
+    assert torch.equal(none(images), RecurrentUNet(generator=seeded(17))(images))
+    for name, (_, options, other) in exp_breaks.DIFFERENCES.items():
+        v = exp_breaks.VARIANTS["width-8" if name == "width" else f"only-{name}"]
+        net, s = v.build(Settings(), seeded(17)), v.settings(Settings())
+        assert not torch.equal(net(images), none(images))
+        assert all(getattr(s, key) == value for key, value in other.items())
+        without = exp_breaks.VARIANTS[f"wang-without-{name}"]
+        for key in options:
+            assert v.options[key] and not without.options[key]
+    net, seen = exp_breaks.VARIANTS["only-logits"].build(Settings(), seeded(17)), []
+    first = net.unet.down[0]  # which all passes go through
+    first.register_forward_hook(lambda *call: seen.append(call[1][0]))
+    logits = net(images)
+    assert torch.equal(seen[1][:, 1:], logits[:, 0]) and not seen[0][:, 1:].any()
+    unit = exp_breaks.BlockDRU(8)
+    x, h = torch.randn(1, 8, 4, 4), torch.full((1, 8, 4, 4), 5.0)
+    assert (unit(x, h) <= 3).all()  # at most half of the old state, and a tanh
+    norms = sum(isinstance(m, torch.nn.GroupNorm) for m in none.unet.merge.modules())
+    bare = exp_breaks.VARIANTS["only-bare"].build(Settings(), None).unet.merge
+    assert norms == 4 and not any(
+        isinstance(m, torch.nn.GroupNorm) for m in bare.modules()
+    )
+    s = exp_breaks.VARIANTS["b-quarter"].settings(Settings()).shape
+    assert (s.b, s.P) == (16, 64)
+    s = exp_breaks.VARIANTS["b-four"].settings(Settings()).shape
+    assert (s.b, s.P) == (256, 64)
+    twice = exp_breaks.VARIANTS["double"].settings(Settings()).shape
+    assert (twice.P, twice.b, twice.size) == (256, 256, 64)
+
+
+def test_others_u_nets_where_monai_is_installed():
+    pytest.importorskip("monai")
+    images, _ = data.sample(2, seeded(18))
+    for name in exp_breaks.OTHERS:
+        v = exp_breaks.VARIANTS[name]
+        a, c = (v.build(Settings(), seeded(18)).eval()(images) for _ in range(2))
+        assert torch.equal(a, c) and a.shape == (2, v.options["out_channels"], 32, 32)
+
+
+def test_a_push_moves_what_it_says_and_what_a_run_comes_to():
+    s = common.change(exp_equilibrium.Settings(), QUICK)
+    for name, idle in product(exp_equilibrium.PUSHES, (0, 1)):
+        net = UNet(1, 4, generator=seeded(19))
+        before = {k: p.clone() for k, p in net.named_parameters()}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(exp_equilibrium, "AFTER", 2)
+            exp_equilibrium.push(net, name, idle, seeded(19), s, 0, "cpu")
+        moved = {k for k, p in net.named_parameters() if not torch.equal(p, before[k])}
+        heads = {"head.weight", "head.bias"}
+        if name == "none":
+            assert not moved
+        elif name.startswith("all"):
+            assert moved > {"head.weight", "down.0.0.weight"}
+        else:
+            assert "head.weight" in moved <= heads
+            off = (net.head.weight - before["head.weight"])[:, :, 0, 0].abs().sum(1) > 0
+            assert off.tolist() == [k // 2 == idle for k in range(4)]
+    idle, done = ["both", "unlearned"], ["left", "right"]
+    for pushed, end, exact, said in (
+        (idle, idle, 0.0, "stays"),
+        (["both", "left"], idle[::-1], 0.0, "returns"),
+        (idle, ["both", "both"], 0.5, "ends elsewhere"),
+        (done, done, 1.0, "ends in the two groupings"),
+    ):
+        after = {"pushed": pushed, "end": end, "oracle_exact": exact}
+        assert exp_equilibrium.end_of("both + unlearned", after) == said
+
+
+class Seer:
+    """A network of two decisions that knows the truths (n, 2, 1, H, W): the first is the
+    whole it is told, the second its habit, or the other whole than the one it is shown."""
+
+    def __init__(self, truths, looks):
+        self.truths, self.looks = truths, looks
+
+    def __call__(self, images, shown=None):
+        truths = self.truths[: len(images)]
+        shown = truths[:, 0] if shown is None or not self.looks else shown
+        first = (shown == truths[:, 0]).flatten(1).all(1)[:, None, None, None]
+        second = torch.where(first, truths[:, 1], truths[:, 0])
+        return (torch.stack((truths[:, 0], second), 1) - 0.5) * 100
+
+
+def test_whether_the_second_decision_looks_and_where_the_first_one_jumps():
+    s = common.change(exp_rotated.Settings(), ["held_out=32"])
+    _, parts = exp_rotated.test_images(s, 0, "cpu")
+    truths = exp_rotated.wholes(parts)
+    for looks in (True, False):
+        found = exp_rotated.answers(Seer(truths, looks), s, 0, "cpu")
+        assert found["own"]["opposite" if looks else "same"] == 1
+        assert found["shown"] == {
+            "opposite": 1 if looks else 0.5,
+            "same": 0 if looks else 0.5,
+            "neither": 0,
+        }
+        assert found["turned"][0] == [0, 1] and found["turned"][-1] == [
+            1 - 1 * (not looks),
+            1 * (not looks),
+        ]
+    blind = Seer(truths[:, :1].expand_as(truths), False)  # which finds one whole alone
+    assert exp_rotated.answers(blind, s, 0, "cpu")["own"] is None
+    angles = exp_rotated.ANGLES
+    first = [[1.0, 0.0] if 60 <= angle else [0.0, 1.0] for angle in angles]
+    pairs = [0.25 if angle in (55, 60) else 1.0 for angle in angles]
+    row = {"angle": {"first": first, "pairs": pairs}}
+    assert exp_looking.ways(row)[[0, 12, 36, 48]].tolist() == [-1, 1, 1, -1]
+    assert exp_looking.from_jump(row)[17:19].tolist() == [0.25, 0.25]
+    masks = torch.rand(2, 3, 1, 32, 32, generator=seeded(20))
+    assert torch.equal(
+        exp_looking.unpack(exp_looking.pack(masks), 32), (masks > 0.5).float()
+    )
+    turn, centre = exp_rotated.place(50, seeded(21), s.shape)
+    parts = exp_rotated.parts_at(turn, centre, s.shape)
+    over = exp_rotated.parts_at(
+        turn + torch.pi, centre, s.shape
+    )  # the lobes change names
+    assert (parts.flip(1) != over).float().mean() < 1e-4
+    level = exp_rotated.parts_at(turn * 0, torch.full((2, 50, 1, 1), 16.0), s.shape)
+    y, x = (32 - s.shape.height) // 2, (32 - s.shape.width) // 2
+    known = torch.stack([s.shape.template() == k for k in (1, 2, 3)]).float()
+    assert torch.equal(
+        level[0, :, y : y + s.shape.height, x : x + s.shape.width], known
+    )
 
 
 ROWS = [r for p in HERE.glob("figures/**/controls.jsonl") for r in sweep.read(str(p))]

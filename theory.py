@@ -286,7 +286,7 @@ def idle_weight(gap, beta):
 def both_basin(P, b, beta):
     """(both, both) is a maximum of the smooth maximum, at m = 1/2, and of no sharp one:
     the share of b that one of the two must take back from a shape until it pays to go on.
-    For a large beta it is about 2/(beta (1 + q^2)), q = P/(P+b). 1 if it never pays."""
+    For a large beta it shrinks as 1/beta. 1 if it never pays."""
     check(P=P, b=b)
     if not 0 < beta < np.inf:
         raise ValueError(f"beta must be positive and finite, got {beta}")
