@@ -234,13 +234,19 @@ GROUPS = {
             "One U-Net, two heads alike but for 1e-3", Twins, {"shared": "trunk"}
         ),
     },
-    "What must the mask say?": {
+    "What must mask and state say?": {
         "mask-detached": Variant(
             "Recurrent, the mask detached", Handing, {"mask": "detached"}
         ),
         "mask-half": Variant("Recurrent, 1/2 for the mask", Handing, {"mask": "half"}),
         "mask-noise": Variant(
             "Recurrent, noise for the mask", Handing, {"mask": "noise"}
+        ),
+        "state-detached": Variant(
+            "Recurrent, the state detached", Handing, {"state": "detached"}
+        ),
+        "mask-unit": Variant(
+            "Mask alone, a unit without memory", Handing, {"state": "zero"}
         ),
     },
     "Known remedies": {
