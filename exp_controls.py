@@ -297,9 +297,13 @@ SEARCH = {
 }
 VARIANTS |= SEARCH
 PAIRS = {  # whose counts are compared
+    "alike-1e-3": ("independent",),
+    "told-step": ("alike-1e-3", "independent", "dual"),
+    "mask-detached": ("recurrent",),
+    "mask-half": ("recurrent",),
+    "mask-noise": ("recurrent",),
     "mask-only": ("told-step",),
     "recurrent": ("told-step", "recurrent-hard"),
-    "told-step": ("independent", "dual"),
     "sequence": ("independent",),
     "recurrent-beta-10": ("dual-beta-10", "told-step-beta-10"),
     "annealed": ("dual",),
@@ -459,12 +463,12 @@ def table(rows):
     return sweep.markdown(head, lines)
 
 
-def compare(rows):
-    """How the PAIRS that are among the rows of summarise differ, as a table in Markdown:
+def compare(rows, pairs=PAIRS):
+    """How the pairs that are among the rows of summarise differ, as a table in Markdown:
     the difference in percentage points, its 95% interval, p by Fisher's exact test."""
     head = "variant", "against", "finds", "finds", "points", "95% interval", "p"
     by, lines = {r["variant"]: r for r in rows}, []
-    pairs = [(by.get(a), by.get(b)) for a, others in PAIRS.items() for b in others]
+    pairs = [(by.get(a), by.get(b)) for a, others in pairs.items() for b in others]
     for first, second in filter(all, pairs):
         counts = a, n, b, m = first["found"], first["of"], second["found"], second["of"]
         low, high = (100 * x for x in sweep.difference_interval(*counts))

@@ -19,6 +19,7 @@ from matplotlib.patches import Patch
 
 import common
 import data
+import exp_controls
 import exp_rotated
 import pictures
 import sweep
@@ -32,42 +33,48 @@ VERSION = 1  # see sweep.py
 FOUND = 0.5
 FIXED = {"exact": exp_rotated.EXACT}
 WATCHED = 2  # images whose masks a row keeps, to be drawn
-ONE = {"out_channels": 1}  # a mask a decision
-# Without memory the layers of the unit are there, but its state is zero in every pass.
+# A unit without memory: its layers are there, but its state is zero in every pass.
+FORGETS = {"state": "zero"}
+PASS = {"mask": "pass", "state": "zero"}
 NETWORKS = {
-    "one": Variant("One decision", UNet, ONE),
-    "heads": Variant("Two heads", UNet, {"out_channels": 2}),
-    "independent": Variant("Two U-Nets", TwoUNets, ONE),
-    "told": Variant("Told only the pass", ToldPass, ONE),
-    "told-wide": Variant("the same, wide", ToldPass, ONE | {"width": 28}),
-    "told-unit": Variant(
-        "the same, a unit without memory",
-        Handing,
-        ONE | {"mask": "pass", "state": "zero"},
-    ),
-    "mask": Variant("Mask fed back", RecurrentUNet, ONE | {"feed_state": False}),
-    "mask-unit": Variant(
-        "the same, a unit without memory", Handing, ONE | {"state": "zero"}
-    ),
-    "state": Variant("State fed back", RecurrentUNet, ONE | {"feed_mask": False}),
-    "full": Variant("Mask and state fed back", RecurrentUNet, ONE),
-    "mask-cut": Variant("the same, mask detached", Handing, ONE | {"mask": "detached"}),
-    "state-cut": Variant(
-        "the same, state detached", Handing, ONE | {"state": "detached"}
-    ),
-    "noise": Variant("the same, noise for the mask", Handing, ONE | {"mask": "noise"}),
+    name: Variant(title, net, {"out_channels": 1} | options)
+    for name, title, net, options in (
+        ("one", "One decision", UNet, {}),
+        ("heads", "Two heads", UNet, {"out_channels": 2}),
+        ("independent", "Two U-Nets", TwoUNets, {}),
+        ("told", "Told only the pass", ToldPass, {}),
+        ("told-wide", "Told only the pass, width 28", ToldPass, {"width": 28}),
+        ("told-unit", "Told only the pass, unit without memory", Handing, PASS),
+        ("mask", "Mask fed back", RecurrentUNet, {"feed_state": False}),
+        ("mask-unit", "Mask fed back, unit without memory", Handing, FORGETS),
+        ("state", "State fed back", RecurrentUNet, {"feed_mask": False}),
+        ("full", "Mask and state fed back", RecurrentUNet, {}),
+        ("mask-cut", "Both, the mask detached", Handing, {"mask": "detached"}),
+        ("state-cut", "Both, the state detached", Handing, {"state": "detached"}),
+        ("noise", "State, and noise for the mask", Handing, {"mask": "noise"}),
+    )
 }
 # Those that see a mask, and what they are called in exp_controls.py.
 LEFT_RIGHT = {"mask": "mask-only", "mask-unit": "mask-unit", "full": "recurrent"}
 LEFT_RIGHT |= {"mask-cut": "mask-detached", "state-cut": "state-detached"}
 # Smaller steps, and as many more of them; how each step size is drawn.
-STEPS = {"": {}, "-half": {"learning_rate": 1e-3, "epochs": 40}}
-STEPS["-quarter"] = {"learning_rate": 5e-4, "epochs": 80}
+STEPS = {
+    "": ("", {}),
+    "-half": (", step size 0.001", {"learning_rate": 1e-3, "epochs": 40}),
+    "-quarter": (", step size 0.0005", {"learning_rate": 5e-4, "epochs": 80}),
+}
 LOOKS = {"": ("o", "black"), "-half": ("D", "#00806a"), "-quarter": ("s", "#8a4fb0")}
 VARIANTS = {
-    name + size: replace(v, other=other)
-    for size, other in STEPS.items()
+    name + size: replace(v, other=other, title=v.title + text)
+    for size, (text, other) in STEPS.items()
     for name, v in NETWORKS.items()
+}
+PAIRS = {  # whose counts are compared
+    "full": ("told",),
+    "state": ("told-unit",),
+    "mask": ("mask-unit",),
+    "noise": ("full",),
+    "full-half": ("told-half",),
 }
 ANSWERS = {"opposite": "#00806a", "same": "#c04a00", "neither": "0.85"}
 
@@ -175,8 +182,11 @@ def summarise(runs):
         if not own:
             continue
         good = [r for r in own if r.get("pairs", 0) > FOUND]
-        step = STEPS[size].get("learning_rate", own[0]["settings"]["learning_rate"])
-        row = {"network": name, "title": v.title, "step_size": step, "size": size}
+        common_step = own[0]["settings"]["learning_rate"]
+        step = STEPS[size][1].get("learning_rate", common_step)
+        row = {"variant": name + size, "network": name}
+        row |= {"title": VARIANTS[name + size].title}
+        row |= {"step_size": step, "size": size}
         row |= {"found": len(good), "of": len(own)}
         row["interval"] = sweep.wilson(len(good), len(own))
         row["pairs"] = {r["seed"]: round(r.get("pairs", 0), 3) for r in own}
@@ -355,7 +365,7 @@ def main(argv=None):
 
     runs = sweep.collect(parser, args, s, exp_looking, "rotated")
     summary = summarise(runs)
-    print(table(summary))
+    print(table(summary) + "\n\n" + exp_controls.compare(summary, PAIRS))
     numbers = {"experiment": "exp_looking", "settings": asdict(s) | FIXED}
     numbers |= {"found": FOUND, "networks": summary}
     common.save(f"{args.out}/rotated.json", numbers)
