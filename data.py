@@ -27,7 +27,8 @@ LEARNED = 0.75
 # A decision finds a grouping if both its masks, cut off at 1/2, reach this IoU with it.
 EXACT = 0.95
 # Seeds are below this, so that the weights, the training images and the test images of
-# all runs come from streams of their own: seed, seed + SEEDS, seed + 2 SEEDS.
+# all runs come from streams of their own: seed, seed + SEEDS, seed + 2 SEEDS; what else
+# an experiment draws comes from seed + 3 SEEDS.
 SEEDS = 10**6
 
 

@@ -58,12 +58,13 @@ class Released(RecurrentUNet):
 
     def __init__(self, blocks=True, logits=True, ones=True, bare=True, **options):
         super().__init__(**options)
-        if blocks:
+        if blocks and self.unit is not None:
             self.unit = BlockDRU(self.unet.down[-1][0].out_channels)
             initialise(self.unit, options.get("generator"))
-        if bare:
-            for merge in self.unet.merge:
-                merge[1] = merge[4] = nn.Identity()
+        for merge in self.unet.merge if bare else ():
+            merge[1] = merge[4] = nn.Identity()
+            for conv in merge[0], merge[3]:  # which then have a bias of their own
+                conv.bias = nn.Parameter(torch.zeros(conv.out_channels))
         self.logits, self.sees_mask = logits, not logits
         self.handed_first = (1.0, 1.0) if ones else (0.0 if logits else 0.5, 0.0)
 
@@ -120,7 +121,8 @@ SETTINGS = {
     "step-quarter": recurrent("step size 0.0005 (0.002)", learning_rate=5e-4),
     "step-four": recurrent("step size 0.008 (0.002)", learning_rate=8e-3),
     "b-quarter": recurrent("b/P = 1/4 (1)", shape_square=4),
-    "b-four": recurrent("b/P = 4 (1)", shape_square=16),
+    # It needs a larger image to lie in; image-48 is what that alone does.
+    "b-four": recurrent("b/P = 4 (1), image of 48", shape_square=16, shape_size=48),
     "m-55": recurrent("m = 0.55 (0.5)", m=0.55),
     "m-70": recurrent("m = 0.7 (0.5)", m=0.7),
 }
@@ -153,13 +155,13 @@ def released(title, names):
     return Variant(title, Released, options, other=other)
 
 
-WANG = {"wang": released("as Wang et al. released it", DIFFERENCES)}
+WANG = {"wang": released("close to the release of Wang et al.", DIFFERENCES)}
 for name, (text, *_) in DIFFERENCES.items():
     rest = [key for key in DIFFERENCES if key != name]
-    WANG[f"wang-without-{name}"] = released(f"the same but for: {text}", rest)
+    WANG[f"wang-without-{name}"] = released(f"the same without: {text}", rest)
 for name, (text, *_) in DIFFERENCES.items():
     if name != "width":  # which is among the settings
-        WANG[f"only-{name}"] = released(f"ours, but for: {text}", [name])
+        WANG[f"only-{name}"] = released(f"ours with: {text}", [name])
 OTHERS = {
     f"{name}-{heads}": Variant(title, Monai, {"name": name, "out_channels": channels})
     for heads, channels in (("single", 2), ("heads", 4))

@@ -125,8 +125,8 @@ class Handing(RecurrentUNet):
     """A recurrent U-Net that hands on something else than its mask and its state.
 
     mask is "own", "detached", "half" (1/2 everywhere), "noise" (even in [0, 1], from the
-    CPU's generator) or "pass" (the number of the pass); state is "own", "detached" or
-    "zero". ValueError: another, or an argument of RecurrentUNet that does not fit.
+    CPU's generator) or "pass" (its number, 1 and so on; the first pass sees 1/2 as ever);
+    state is "own", "detached" or "zero". ValueError: another, or an argument of RecurrentUNet that does not fit.
     """
 
     def __init__(self, mask="own", state="own", generator=None, **options):
@@ -136,7 +136,8 @@ class Handing(RecurrentUNet):
             raise ValueError(f"state must be own, detached or zero, got {state!r}")
         super().__init__(generator=generator, **options)
         self.mask, self.state, self.noise = mask, state, generator
-        self.sees_mask = mask in ("own", "detached")  # what the pass before it drew
+        # Whether a pass sees what the one before it drew.
+        self.sees_mask = self.feed_mask and mask in ("own", "detached")
 
     def hand_on(self, logits, state, k):
         mask = torch.sigmoid(logits)
@@ -146,7 +147,7 @@ class Handing(RecurrentUNet):
             mask = torch.full_like(mask, 0.5 if self.mask == "half" else k)
         elif self.mask == "detached":
             mask = mask.detach()
-        if self.state != "own":
+        if state is not None and self.state != "own":
             state = state.detach() if self.state == "detached" else None
         return mask, state
 
@@ -362,7 +363,7 @@ def run(name, seed, s, device, variants=VARIANTS):
             found_at = (found_at or step) if exact else None
     seconds = time.perf_counter() - start
 
-    net.requires_grad_(False)  # from here on it is tested
+    net.eval().requires_grad_(False)  # from here on it is tested
     images, parts = data.held_out(s, seed, device)
     measured = data.measure(decide(net, images), parts, s.m)
     ends = sorted(d["outcome"] for d in measured["decisions"])  # in either order

@@ -77,7 +77,7 @@ def push(net, name, idle, generator, s, seed, device):
     mine[2 * idle : 2 * idle + 2] = 1  # output channels of the idle head
     rows = (net.head.weight, mine.view(4, 1, 1, 1)), (net.head.bias, mine)
     which, _, size = name.partition(" ")
-    noise = torch.Generator().manual_seed(seed)
+    noise = torch.Generator().manual_seed(seed + 3 * data.SEEDS)  # all sizes, one way
     if which == "left":
         optimiser = torch.optim.Adam([p for p, _ in rows], 10 * s.learning_rate)
         train(net, optimiser, generator, s, AFTER, rows, (idle, 0))
@@ -102,7 +102,7 @@ def run(name, seed, s, device):
     train(net, optimiser, generator, s, s.epochs * s.steps_per_epoch)
     ends, _ = outcome(net, s, seed, device)
     row = {"outcome": " + ".join(sorted(ends)), "after": {}}
-    for push_name in PUSHES if "unlearned" in ends else ():
+    for push_name in PUSHES if sorted(ends) == ["both", "unlearned"] else ():
         other, stream = copy.deepcopy(net), generator.clone_state()
         push(other, push_name, ends.index("unlearned"), stream, s, seed, device)
         pushed, _ = outcome(other, s, seed, device)
@@ -203,7 +203,7 @@ def main(argv=None):
     parser.add_training()
     sweep.add_options(parser, VARIANTS, list(VARIANTS), number=10)
     args = parser.parse_args(argv)
-    s, _ = parser.settings(Settings(), args, lambda s: run("heads", 0, s, "cpu"))
+    s, _ = parser.settings(Settings(), args, lambda s: change("heads", s))
     import exp_equilibrium  # this file, as the processes of a sweep know it
 
     runs = sweep.collect(parser, args, s, exp_equilibrium, "equilibrium")
