@@ -182,15 +182,14 @@ VARIANTS = {name: v for group in GROUPS.values() for name, v in group.items()}
 run = partial(exp_controls.run, variants=VARIANTS)
 
 
-# Those that can be trained here.
-MISSING = [] if importlib.util.find_spec("monai") else OTHERS
-AVAILABLE = [name for name in VARIANTS if name not in MISSING]
+HAVE_MONAI = importlib.util.find_spec("monai") is not None
+DEFAULT = [name for name in VARIANTS if HAVE_MONAI or name not in OTHERS]
 
 
 def change(name, s):
     """See exp_controls.change; where MONAI is not installed, its networks cannot be
     compared with those of a row."""
-    if name not in AVAILABLE:
+    if name not in DEFAULT:
         v = VARIANTS[name]
         changed = {"net": "Monai", "options": v.options, "rule": v.rule}
         return changed | {"coin": v.coin, "other": v.other, "start": None}
@@ -201,8 +200,10 @@ def main(argv=None):
     """Run what is missing, draw all: returns the numbers of breaks.json, the Figure."""
     parser = common.Parser(__doc__)
     parser.add_training()
-    sweep.add_options(parser, AVAILABLE, AVAILABLE, number=10)
+    sweep.add_options(parser, VARIANTS, DEFAULT, number=10)
     args = parser.parse_args(argv)
+    if wrong := [name for name in args.variants if name not in DEFAULT]:
+        parser.error(f"argument --variants: {wrong[0]} needs: pip install monai")
     first = args.variants[0]
     s, _ = parser.settings(Settings(), args, lambda s: run(first, 0, s, "cpu"))
     import exp_breaks  # this file, as the processes of a sweep know it

@@ -16,7 +16,6 @@ there.
 import copy
 import json
 import statistics
-import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -292,19 +291,21 @@ SEARCH = {
     for step in (0.001, 0.002, 0.004)
     for text, other in (
         ("as-is", {}),
-        ("twice-the-weights", {"width": 24}),
+        ("width-24", {"width": 24}),
         ("batch-16", {"batch": 16}),
     )
 }
 VARIANTS |= SEARCH
-PAIRS = {  # whose counts are compared
-    "alike-1e-3": ("independent",),
-    "told-step": ("alike-1e-3", "independent", "dual"),
-    "mask-detached": ("recurrent",),
-    "mask-half": ("recurrent",),
-    "mask-noise": ("recurrent",),
+# Whose counts are compared; first those that were written down before the runs, whose
+# p-values are corrected for one another.
+PLANNED = [("alike-1e-3", "independent"), ("told-step", "alike-1e-3")]
+PLANNED += [
+    (name, "recurrent") for name in ("mask-detached", "mask-half", "mask-noise")
+]
+PAIRS = {
     "mask-only": ("told-step",),
     "recurrent": ("told-step", "recurrent-hard"),
+    "told-step": ("independent", "dual"),
     "sequence": ("independent",),
     "recurrent-beta-10": ("dual-beta-10", "told-step-beta-10"),
     "annealed": ("dual",),
@@ -372,7 +373,7 @@ def run(name, seed, s, device, variants=VARIANTS):
     row = {"found": found, "found_at": (found_at or steps) if found else None}
     row |= {"outcome": " + ".join(ends), "seconds": round(seconds, 2)}
     row |= measured | {"parameters": sum(p.numel() for p in net.parameters())}
-    if getattr(net, "sees_mask", getattr(net, "feed_mask", False)):
+    if sees_mask(net):
         # Is the second decision an answer to the first? Show it one truth, then the
         # other, as if that had been the first decision.
         row["shown"] = {}
@@ -464,19 +465,31 @@ def table(rows):
     return sweep.markdown(head, lines)
 
 
-def compare(rows, pairs=PAIRS):
+def compare(rows, pairs=PAIRS, planned=PLANNED):
     """How the pairs that are among the rows of summarise differ, as a table in Markdown:
-    the difference in percentage points, its 95% interval, p by Fisher's exact test."""
-    head = "variant", "against", "finds", "finds", "points", "95% interval", "p"
+    the difference in percentage points, its 95% interval, p by Fisher's exact test and,
+    for the planned ones, p corrected for all of these by Holm's method."""
+    head = "variant", "against", "finds", "finds", "points", "95% interval", "p", "Holm"
     by, lines = {r["variant"]: r for r in rows}, []
-    pairs = [(by.get(a), by.get(b)) for a, others in pairs.items() for b in others]
-    for first, second in filter(all, pairs):
-        counts = a, n, b, m = first["found"], first["of"], second["found"], second["of"]
-        low, high = (100 * x for x in sweep.difference_interval(*counts))
-        cells = [first["title"], second["title"], f"{a}/{n}", f"{b}/{m}"]
+    every = planned + [(a, b) for a, others in pairs.items() for b in others]
+    every = [pair for pair in every if by.keys() >= {*pair}]
+    counts = [[by[name][k] for name in pair for k in ("found", "of")] for pair in every]
+    ps, first = (
+        [sweep.fisher(*four) for four in counts],
+        sum(p in planned for p in every),
+    )
+    corrected = [f"{p:.2g}" for p in sweep.holm(ps[:first])] + ["-"] * len(ps)
+    for pair, (a, n, b, m), p, after in zip(every, counts, ps, corrected):
+        low, high = (100 * x for x in sweep.difference_interval(a, n, b, m))
+        cells = [*(by[name]["title"] for name in pair), f"{a}/{n}", f"{b}/{m}"]
         cells += [f"{100 * (a / n - b / m):+.1f}", f"{low:+.1f} to {high:+.1f}"]
-        lines.append([*cells, f"{sweep.fisher(*counts):.2g}"])
+        lines.append([*cells, f"{p:.2g}", after])
     return sweep.markdown(head, lines) if lines else ""
+
+
+def sees_mask(net):
+    """Whether a network's second decision sees what the first one drew."""
+    return getattr(net, "sees_mask", getattr(net, "feed_mask", False))
 
 
 def report(out, name, runs, summary, figures):
@@ -492,9 +505,7 @@ def report(out, name, runs, summary, figures):
     for picture, fig in figures.items():
         common.save(f"{out}/{picture}.png", fig)
     print(table(summary) + "\n\n" + compare(summary))
-    if dead := sum(len(row["died"]) for row in summary):
-        print(f"runs that died: {dead}; starting this again tries them again")
-        sys.exit(1)
+    sweep.exit_if_dead(runs)
     return numbers | {"variants": summary}
 
 

@@ -42,22 +42,19 @@ ENDS = {  # what a run does, and how that is drawn
 }
 
 
-def train(net, optimiser, generator, s, steps, rows=None, target=None):
-    """Train a network of two heads on, for so many steps, as exp_dual.py does. Where rows
-    are given, masks of the head's weight and bias, only these weights are trained, and
-    to the truth target alone."""
+def train(net, optimiser, generator, s, steps, idle=None):
+    """Train a network of two heads for so many steps, as exp_dual.py does or, where idle
+    is given, that head alone to the left grouping."""
     for step in range(1, steps + 1):
         images, parts = data.sample(s.batch, generator, s.shape, s.noise)
         scores = data.score(exp_dual.decide(net, images), data.groupings(parts))
-        best = data.soft_maximum(scores, s.beta)  # (n, 2 truths)
-        loss = -(s.m * best[:, 0] + (1 - s.m) * best[:, 1]).mean()
-        if target is not None:
-            decision, truth = target
-            loss = -scores[:, decision, truth].mean()
+        if idle is None:
+            best = data.soft_maximum(scores, s.beta)  # (n, 2 truths)
+            loss = -(s.m * best[:, 0] + (1 - s.m) * best[:, 1]).mean()
+        else:
+            loss = -scores[:, idle, 0].mean()  # in which the other head has no part
         optimiser.zero_grad()
         loss.backward()
-        for p, row in rows or ():
-            p.grad *= row
         optimiser.step()
         if step % s.steps_per_epoch == 0:
             common.finite(loss.item(), step)
@@ -72,27 +69,27 @@ def outcome(net, s, seed, device):
 
 
 def push(net, name, idle, generator, s, seed, device):
-    """Perturb a network as one of PUSHES says; idle is the head that learned nothing."""
-    mine = torch.zeros(4, device=device)
-    mine[2 * idle : 2 * idle + 2] = 1  # output channels of the idle head
-    rows = (net.head.weight, mine.view(4, 1, 1, 1)), (net.head.bias, mine)
+    """Perturb a network as one of PUSHES says; idle is the head that learned nothing. The
+    noise of all sizes has one direction, from a stream of its own."""
     which, _, size = name.partition(" ")
-    noise = torch.Generator().manual_seed(seed + 3 * data.SEEDS)  # all sizes, one way
+    noise = torch.Generator().manual_seed(seed + 3 * data.SEEDS)
+    head = net.head.weight, net.head.bias  # (4, C, 1, 1) and (4,)
     if which == "left":
-        optimiser = torch.optim.Adam([p for p, _ in rows], 10 * s.learning_rate)
-        train(net, optimiser, generator, s, AFTER, rows, (idle, 0))
+        optimiser = torch.optim.Adam(head, 10 * s.learning_rate)
+        train(net, optimiser, generator, s, AFTER, idle)
     with torch.no_grad():
-        for p in net.parameters() if which == "all" else ():
-            p += float(size) * p.std() * torch.randn(p.shape, generator=noise).to(p)
-        for p, row in rows if which == "idle" else ():
+        for p in {"all": net.parameters(), "idle": head}.get(which, ()):
             way = torch.randn(p.shape, generator=noise).to(p)
-            p += float(size) * p.std() * way * row
+            if which == "idle":
+                way.unflatten(0, (2, 2))[1 - idle] = 0  # the other head stays as it is
+            p += float(size) * p.std() * way
 
 
 @common.prepared
 def run(name, seed, s, device):
-    """Train two heads, perturb them in all ways: a dict for a row. after: for each of
-    PUSHES, the outcomes once it is perturbed and at the end, and the pairs found then."""
+    """Train two heads, perturb them in all ways, train on: a dict for a row. after, if one
+    is "both" and the other "unlearned": for each of PUSHES, the outcomes once it is
+    perturbed and at the end, and the pairs found then. Adam goes on with its moments."""
     net = VARIANTS[name].build(s, torch.Generator().manual_seed(seed))
     net = net.to(device, memory_format=torch.channels_last)
     start = time.perf_counter()
@@ -208,6 +205,8 @@ def main(argv=None):
 
     runs = sweep.collect(parser, args, s, exp_equilibrium, "equilibrium")
     summary = summarise(runs)
+    if left_out := len(runs) - summary[0]["of"]:
+        print(f"not both + unlearned before, and left out: {left_out} runs")
     head = ["perturbed by", *ENDS, "outcomes"]
     lines = []
     for row in summary:
@@ -217,6 +216,7 @@ def main(argv=None):
     numbers = {"experiment": "exp_equilibrium", "pushes": summary}
     common.save(f"{args.out}/equilibrium.json", numbers)
     common.save(f"{args.out}/equilibrium.png", fig := plot(summary))
+    sweep.exit_if_dead(runs)
     return numbers, fig
 
 

@@ -5,12 +5,13 @@ exp_rotated.py, where the pair lies at any angle and "left first, then right" is
 at hand. Which of them find both wholes? What is the second decision when it is shown
 another mask in the first one's place? At which angle does the first decision change from
 one whole to the other, and is the pair found there? Running this draws the recorded runs
-(figures/rotated.jsonl) and prints a table of them; --out FOLDER runs everything anew, see
-exp_controls.py.
+(figures/rotated.jsonl) and prints a table of them; with --out FOLDER it trains the
+networks anew, or --variants, see exp_controls.py.
 """
 
 import os
 from dataclasses import asdict, replace
+from itertools import product
 
 import numpy as np
 import torch
@@ -69,13 +70,11 @@ VARIANTS = {
     for size, (text, other) in STEPS.items()
     for name, v in NETWORKS.items()
 }
-PAIRS = {  # whose counts are compared
-    "full": ("told",),
-    "state": ("told-unit",),
-    "mask": ("mask-unit",),
-    "noise": ("full",),
-    "full-half": ("told-half",),
-}
+# Whose counts are compared: those that were written down before the runs.
+PLANNED = [("full", "told"), ("state", "told-unit"), ("mask", "mask-unit")]
+PLANNED += [("noise", "full")]
+PAIRS = {"full-half": ("told-half",)}  # each with its own best step size
+FROM_CHANGE = np.array(ANGLES) - 87.5  # degrees, see from_change
 ANSWERS = {"opposite": "#00806a", "same": "#c04a00", "neither": "0.85"}
 
 
@@ -97,15 +96,13 @@ def run(name, seed, s, device):
     s = v.settings(s)
     quiet = {"say": lambda *_, **__: None}
     net, history, _ = exp_rotated.train(s, seed, device, v.build, **quiet)
-    images, parts = exp_rotated.test_images(s, seed, device)
-    masks = exp_rotated.decide(net, images).detach()  # (n, D, 1, H, W)
-    row = exp_rotated.measure(masks, parts)
+    _, _, masks, row = exp_rotated.evaluate(net, s, seed, device)
     row |= {"outcome": f"both wholes in {row['pairs']:.0%}"}
     row |= {"seconds": round(history[-1]["seconds"], 2)}
     row |= {"parameters": sum(p.numel() for p in net.parameters())}
     row |= {"masks": pack(masks[:WATCHED])}
     row |= {"angle": exp_rotated.by_angle(net, s, seed, device)}
-    if getattr(net, "sees_mask", getattr(net, "feed_mask", False)):
+    if exp_controls.sees_mask(net):
         row |= exp_rotated.answers(net, s, seed, device)
     return row
 
@@ -124,21 +121,20 @@ def change(name, s):
 
 
 def ways(row):
-    """Which whole the first decision of a run takes, at ANGLES and half a turn on: 1 the
-    first one, that points there, -1 the other, in between where that varies: (72,)."""
-    first, other = np.array(row["angle"]["first"]).T
-    return np.concatenate((first - other, other - first))
+    """Which whole the first decision of a run takes at every direction, clockwise from
+    the right in steps of 5 degrees: 1 that whose lobe points there, -1 the other, 0
+    neither or one as often as the other: (72,)."""
+    first, other = np.array(row["angle"]["first"]).T  # unturned, the first points left
+    return np.concatenate((other - first, first - other))
 
 
-def from_jump(row):
+def from_change(row):
     """The shares of images in which both wholes are found, by the angle from where the
-    first decision changes from one whole to the other: at -90, -85 ... 85 degrees."""
-    way, pairs = ways(row), row["angle"]["pairs"]
-    n = len(pairs)
-    steps = [
-        (abs(way[k] + way[k - 1]), k) for k in range(n) if way[k] * way[k - 1] <= 0
-    ]
-    return np.roll(pairs, n // 2 - min(steps, default=(0, 0))[1])
+    first decision changes from one whole to the other, see FROM_CHANGE: (36,)."""
+    way, n = ways(row), len(ANGLES)
+    # The half turn in which it takes the same whole most begins where it changes.
+    k = max(range(n), key=lambda k: abs(way[k : k + n].sum()))
+    return np.roll(row["angle"]["pairs"], n // 2 - k)
 
 
 def mean(dicts):
@@ -147,14 +143,13 @@ def mean(dicts):
     return {k: float(np.mean([d[k] for d in dicts])) for k in keys} or None
 
 
-def left_right(name):
-    """What exp_rotated.answers calls shown and own, from the recorded runs of
-    exp_controls.py that found both groupings: mean dicts, or None."""
-    rows = sweep.read(os.path.join(sweep.HERE, "figures", "controls.jsonl"))
-    rows = [r for r in rows if r["variant"] == LEFT_RIGHT.get(name) and r.get("found")]
-    answers = {"shown": [], "own": []}
-    other = {"left": "right", "right": "left"}
+def left_right(name, rows):
+    """What exp_rotated.answers calls shown and own, in the world with left and right, of
+    the rows of exp_controls.py that found both groupings: mean dicts, or None."""
+    answers, other = {"shown": [], "own": []}, {"left": "right", "right": "left"}
     for row in rows:
+        if row["variant"] != LEFT_RIGHT.get(name) or not row.get("found"):
+            continue
         said = {}
         for truth, shares in row["shown"].items():
             pair = {
@@ -172,33 +167,36 @@ def summarise(runs):
 
     found: how many of them found both wholes (see FOUND), interval: Wilson's; pairs: of
     every run, by seed, the share of images in which both are found. The rest are means
-    over the runs that found both. near_jump, off_jump: that share within 10 degrees of
-    where the first decision changes, and elsewhere; shown, own, turned, another: see
-    exp_rotated.answers, with _left_right in the world with left and right.
+    over those runs that found both and were asked (asked: how many). near_change, elsewhere:
+    that share within 10 degrees of where the first decision changes, and farther off;
+    shown, own, turned, another: see exp_rotated.answers, with _left_right in the world with
+    left and right.
     """
-    rows, there = [], {name: left_right(name) for name in LEFT_RIGHT}
-    for (name, v), size in ((i, size) for size in STEPS for i in NETWORKS.items()):
+    path = os.path.join(sweep.HERE, "figures", "controls.jsonl")
+    there, rows = sweep.distinct(sweep.read(path)).values(), []
+    for size, name in product(STEPS, NETWORKS):
         own = [r for (key, _), r in sorted(runs.items()) if key == name + size]
         if not own:
             continue
         good = [r for r in own if r.get("pairs", 0) > FOUND]
-        common_step = own[0]["settings"]["learning_rate"]
-        step = STEPS[size][1].get("learning_rate", common_step)
+        usual = own[0]["settings"]["learning_rate"]
         row = {"variant": name + size, "network": name}
-        row |= {"title": VARIANTS[name + size].title}
-        row |= {"step_size": step, "size": size}
+        row |= {"title": VARIANTS[name + size].title, "size": size}
+        row |= {"step_size": STEPS[size][1].get("learning_rate", usual)}
         row |= {"found": len(good), "of": len(own)}
         row["interval"] = sweep.wilson(len(good), len(own))
         row["pairs"] = {r["seed"]: round(r.get("pairs", 0), 3) for r in own}
         row["parameters"] = max(r.get("parameters", 0) for r in own)
-        curves = np.array([from_jump(r) for r in good if "angle" in r])
+        curves = np.array([from_change(r) for r in good if "angle" in r])
         if len(curves):
-            near = abs(np.array(ANGLES) - 92.5) < 10
-            row |= {"near_jump": float(curves[:, near].mean())}
-            row |= {"off_jump": float(curves[:, ~near].mean())}
+            near = abs(FROM_CHANGE) < 10
+            row |= {"near_change": float(curves[:, near].mean())}
+            row |= {"elsewhere": float(curves[:, ~near].mean())}
+        row["asked"] = {"angle": len(curves), "own": sum("own" in r for r in good)}
+        beside = left_right(name, there)
         for key in ("shown", "own"):
             row[key] = mean([r[key] for r in good if r.get(key)])
-            row[f"{key}_left_right"] = there.get(name, {}).get(key)
+            row[f"{key}_left_right"] = beside[key]
         for key in ("turned", "another"):
             found = [r[key] for r in good if key in r]
             row[key] = np.mean(found, 0).tolist() if found else None
@@ -209,13 +207,13 @@ def summarise(runs):
 def table(summary):
     """What summarise returns as a table in Markdown."""
     head = ["network", "step size", "finds both", "95% interval", "% of images, by run"]
-    head += ["near the jump", "elsewhere", "shown its own: opposite, same, neither"]
+    head += ["near the change", "elsewhere", "shown its own: opposite, same, neither"]
     lines = []
     for r in summary:
         interval = "{:.0%} to {:.0%}".format(*r["interval"])
         pairs = " ".join(f"{100 * pair:.0f}" for pair in r["pairs"].values())
         cells = [r["title"], f"{r['step_size']:g}", f"{r['found']}/{r['of']}", interval]
-        jump = [f"{r[k]:.0%}" if k in r else "-" for k in ("near_jump", "off_jump")]
+        jump = [f"{r[k]:.0%}" if k in r else "-" for k in ("near_change", "elsewhere")]
         own = ", ".join(f"{share:.0%}" for share in (r["own"] or {}).values()) or "-"
         lines.append([*cells, pairs, *jump, own])
     return sweep.markdown(head, lines)
@@ -223,16 +221,16 @@ def table(summary):
 
 def draw_images(fig, runs, s):
     """Into a SubFigure: two test images and what networks decide on them, seed 0."""
-    names = [
-        n for n in ("heads", "told", "mask", "full") if "masks" in runs.get((n, 0), ())
-    ]
+    rows = {name: runs.get((name, 0), {}) for name in ("heads", "told", "mask", "full")}
+    # On CUDA the images are others.
+    names = [n for n, r in rows.items() if "masks" in r and r["device"] == "cpu"]
     images, _ = exp_rotated.test_images(s, 0, "cpu")
     titles = "input", "decision 1", "decision 2"
     for k, half in enumerate(fig.subfigures(1, WATCHED) if names else ()):
         masks = [unpack(runs[name, 0]["masks"], s.shape.size)[k] for name in names]
         masks = coloured_with_input(torch.stack(masks))
-        rows = images[k].expand(len(names), 1, -1, -1)
-        axes = pictures.grid(half, rows, titles, masks)
+        same = images[k].expand(len(names), 1, -1, -1)
+        axes = pictures.grid(half, same, titles, masks)
         for name, ax in zip(names, axes[:, 0] if k == 0 else ()):
             ax.set_ylabel(NETWORKS[name].title.replace(" fed", "\nfed"), fontsize=8)
     fig.suptitle(f"Two test images, seed 0, step size {s.learning_rate:g}", fontsize=11)
@@ -267,9 +265,11 @@ def draw_success(ax, summary):
 
 def draw_shown(ax, summary):
     """Into Axes: shown the whole that it gives itself in the first one's place, what the
-    second decision is: here and, below, in the world with left and right."""
-    best, places = {r["network"]: r for r in summary if r["own"]}, {}
-    for y, (name, r) in enumerate(best.items()):
+    second decision is: here and, below, in the world with left and right. A state, where
+    one is fed back too, still tells of the first decision."""
+    usual = {r["network"]: r for r in summary if r["own"] and not r["size"]}
+    places = {}
+    for y, (name, r) in enumerate(usual.items()):
         for key, low, where in (
             ("own", 0, ""),
             ("own_left_right", 0.4, "left and right"),
@@ -301,7 +301,8 @@ def draw_turned(ax, summary):
         ax.plot(TURNS, y, "o-", color=ANSWERS[answer], label=label)
     ax.set(xticks=TURNS, ylim=(0, 1), ylabel="share of the images")
     ax.set_xlabel("by how much the whole that it is shown is turned, degrees")
-    ax.legend(fontsize=8)
+    if r:
+        ax.legend(fontsize=8)
     title = "Mask and state fed back, shown a turned whole: the second is"
     ax.set_title(title, fontsize=11)
 
@@ -320,20 +321,22 @@ def draw_angle(strips, curves, runs):
             step = v.other.get("learning_rate", good[0]["settings"]["learning_rate"])
             marks[len(rows) + (n - 1) / 2] = f"{v.title}\n{step:g}, {n} runs"
             rows += [*map(ways, good), np.full(2 * len(ANGLES), np.nan)]
-            y = np.mean([from_jump(r) for r in good], 0)
-            curves.plot(np.array(ANGLES) - 90, y, color=colour, label=v.title)
+            y = np.mean([from_change(r) for r in good], 0)
+            curves.plot(FROM_CHANGE, y, color=colour, label=v.title)
     if rows:
         look = {"cmap": "RdYlBu", "vmin": -1, "vmax": 1, "interpolation": "nearest"}
-        edges = 0, 360, len(rows) - 1.5, -0.5
+        edges = -2.5, 357.5, len(rows) - 1.5, -0.5
         strips.imshow(rows[:-1], aspect="auto", extent=edges, **look)
         curves.legend(fontsize=8, loc="lower right")
     strips.set_yticks(list(marks), list(marks.values()), fontsize=8)
-    strips.set(xticks=range(0, 361, 90), xlabel="direction, degrees")
+    strips.set(xticks=range(0, 360, 45))
+    strips.set_xlabel("direction, degrees clockwise from the right")
     text = "Each row a run. Blue: the first decision takes the lobe that points there"
     strips.set_title(text, fontsize=11)
     curves.set_xlabel("angle from where the first decision changes, degrees")
     curves.set(ylim=(0, 1.02), ylabel="images in which both are found")
-    curves.set_title("Where the first decision changes, the pair is lost", fontsize=11)
+    text = "Is the pair found where the first decision changes?"
+    curves.set_title(text, fontsize=11)
 
 
 def plot(summary, runs, s):
@@ -363,13 +366,19 @@ def main(argv=None):
     s, _ = parser.settings(Settings(), args, lambda s: run(first, 0, s, "cpu"))
     import exp_looking  # this file, as the processes of a sweep know it
 
+    if s.steps != 2 or s.held_out < WATCHED:
+        parser.error(f"steps must be 2 and held_out at least {WATCHED}")
     runs = sweep.collect(parser, args, s, exp_looking, "rotated")
+    made = next(iter(runs.values()))["settings"]  # with which the rows were made
+    shape = data.Shape(**made["shape"])
+    s = Settings(**{k: made[k] for k in vars(s)} | {"shape": shape})
     summary = summarise(runs)
-    print(table(summary) + "\n\n" + exp_controls.compare(summary, PAIRS))
+    print(table(summary) + "\n\n" + exp_controls.compare(summary, PAIRS, PLANNED))
     numbers = {"experiment": "exp_looking", "settings": asdict(s) | FIXED}
     numbers |= {"found": FOUND, "networks": summary}
     common.save(f"{args.out}/rotated.json", numbers)
     common.save(f"{args.out}/rotated.png", fig := plot(summary, runs, s))
+    sweep.exit_if_dead(runs)
     return numbers, fig
 
 

@@ -56,6 +56,10 @@ def place(n, generator, shape, turn=None):
     u_end, v_end = shape.width / 2, shape.height / 2
     if S < 2 * math.hypot(u_end, v_end):
         raise ValueError(f"size must be at least its diagonal for any angle, got {S}")
+    if theory.whole_ceiling(shape.P, shape.b) >= EXACT:
+        raise ValueError(
+            f"square is too large to tell the wholes apart, {shape.square}"
+        )
     if turn is None:
         turn = 2 * math.pi * torch.rand(n, generator=generator, device=device)
     turn = turn[:, None, None]
@@ -161,6 +165,15 @@ def test_images(s, seed, device):
     return sample(s.held_out, generator, s.shape, s.noise)
 
 
+@common.prepared
+@torch.no_grad()
+def evaluate(net, s, seed, device):
+    """Test on the held-out images: (images, parts, masks, measured)."""
+    images, parts = test_images(s, seed, device)
+    masks = decide(net, images)
+    return images, parts, masks, measure(masks, parts)
+
+
 @torch.no_grad()
 def gives(net, images, truths, shown):
     """Shown masks (n, 1, H, W) in the first decision's place, what the second one is: the
@@ -170,15 +183,18 @@ def gives(net, images, truths, shown):
     return found.float().mean(0).tolist()
 
 
+@common.prepared
 def answers(net, s, seed, device):
-    """What the second decision makes of what it is shown, a dict for the JSON.
+    """What the last decision is when it is shown a mask in place of the one before it, a
+    dict of shares of the test images, for the JSON. A state, where one is fed back too,
+    still tells of what was drawn.
 
-    shown: shown a whole, the share in which it is the opposite one, the same, or neither;
-    own: the same, where it is shown the whole that it gives itself, in the images in
-    which both are found, or None (half of the time a whole is what the first decision is
-    anyway, and the opposite is no sign of looking); turned: shown the first whole, turned by TURNS about the pair's centre, the shares in
-    which it is the first whole, and the other; another: shown a whole of another image,
-    the share in which it is a whole of its own.
+    shown: shown a whole, how often it is the opposite one, the same, or neither. Half of
+    these wholes are what it would have seen anyway, so the opposite is no sign of looking.
+    own: the same where it is shown the whole that it gives itself, in the images in which
+    both are found; None if there are none. turned: shown the first whole, turned by TURNS
+    about the pair's centre, how often it is the first whole, and the other. another: shown
+    a whole of another image, how often it is a whole of its own.
     """
     images, parts = test_images(s, seed, device)
     truths = wholes(parts)
@@ -202,7 +218,7 @@ def shown_its_own(net, images, truths):
     """See answers."""
     masks = (decide(net, images) > 0.5).float()  # (n, D, 1, H, W)
     found = data.iou(masks, truths)[..., 0] >= EXACT  # (n, D, 2 truths)
-    both = found.any(1).all(1)  # (n,)
+    both = found.any(1).all(1) & found[:, -1].any(1)  # (n,)
     if not both.any():
         return None
     images, truths, its_own = images[both], truths[both], found[both, -1].float()
@@ -212,6 +228,7 @@ def shown_its_own(net, images, truths):
     return {"opposite": opposite, "same": same, "neither": 1 - opposite - same}
 
 
+@common.prepared
 @torch.no_grad()
 def by_angle(net, s, seed, device, n=8):
     """Decisions on n images at each of ANGLES, half a turn, a dict for the JSON. first:
@@ -257,7 +274,7 @@ def plot(history, film, images, parts, masks, ceiling):
     ax.set(xscale="log", xlabel="training step (logarithmic)", ylim=(0, 1.02))
     ax.set_ylabel("IoU on a batch")
     ax.legend(frameon=False, loc="lower right")
-    pictures.strip(bottom, history, [coloured(frame) for frame in film], images[:1, 0])
+    pictures.strip(bottom, history, [coloured(frame) for frame in film], images[0])
     return fig
 
 
@@ -266,9 +283,7 @@ def main(argv=None):
     args, s = common.experiment(__doc__, Settings(), train, argv)
     start, ceiling = time.perf_counter(), theory.whole_ceiling(s.shape.P, s.shape.b)
     net, history, film = train(s, args.seed, args.device)
-    images, parts = test_images(s, args.seed, args.device)
-    masks = decide(net, images).detach()
-    found = measure(masks, parts)
+    images, parts, masks, found = evaluate(net, s, args.seed, args.device)
     score = f"score of the better decision {found['score']:.3f}"
     print(f"{score}, of one decision at most {ceiling:.3f}")
     print(f"images in which both wholes are found: {found['pairs']:.1%}")

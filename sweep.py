@@ -145,16 +145,16 @@ def read(path):
 
 def difference(row, other):
     """How a row was made otherwise than another one, or than a label; "" where it was
-    not. Numbers under "start" need agree to a thousandth only: machines round."""
+    not. Numbers under "start" need agree to a thousandth only: machines round; a None
+    here agrees with all."""
     there, here = (r["settings"] | r["change"] for r in (row, other))
     there["version"], here["version"] = row["version"], other["version"]
     found = []
     for key in sorted(there | here):
         a, b = there.get(key), here.get(key)
         alike = a == b
-        if key == "start":  # None: it is not known there or here
-            alike = not (a and b)
-            alike = alike or all(math.isclose(*x, rel_tol=1e-3) for x in zip(a, b))
+        if key == "start" and (a or not b):  # not b: here it cannot be known
+            alike = not b or all(math.isclose(*x, rel_tol=1e-3) for x in zip(a, b))
         if not alike:
             found.append(f"{key} is {a} there and {b} here")
     return ", ".join(found)
@@ -185,8 +185,8 @@ def seeds(text):
 
 
 def add_options(parser, variants, default, number=20):
-    """Add --variants, names among variants, --seeds, --workers and --plot-only. Where no
-    variants are asked for, the default ones count, and where no seeds are, a number."""
+    """Add --variants, names among variants, else the default ones; --seeds, else 0 to
+    number - 1; --workers and --plot-only."""
 
     def names(text):
         found = list(dict.fromkeys(text.replace(" ", "").split(",")))
@@ -214,9 +214,10 @@ def collect(parser, args, s, module, name):
     neither variants nor seeds are asked for, nothing is run. Rows that were made otherwise
     end the program with one line.
     """
+    alike = args.plot_only  # what is only drawn need only be alike
     asked = ("out", "variants", "seeds")
     asked = any(getattr(args, key) is not parser.get_default(key) for key in asked)
-    args.plot_only = args.plot_only or not asked
+    args.plot_only = alike or not asked
     path, labels = os.path.join(args.out or "out", f"{name}.jsonl"), {}
     rows = read(path)
 
@@ -227,7 +228,7 @@ def collect(parser, args, s, module, name):
                 labels[variant] = label(module, variant, 0, s, args.device)
             except KeyError:
                 return f"there is no variant {variant!r} here"
-            if args.plot_only and rows:  # what is only drawn need only be alike
+            if alike and rows:
                 same = {"settings": rows[0]["settings"], "change": row["change"]}
                 labels[variant] |= same
         return difference(row, labels[variant])
@@ -244,7 +245,8 @@ def collect(parser, args, s, module, name):
         print(f"{count}; to run all anew, give a folder: --out FOLDER")
         args.out = "out"
     if args.plot_only and not rows:
-        parser.error(f"{path}: there are no runs in it")
+        text = "no runs are in it; --out, --seeds or --variants run some"
+        parser.error(f"{path}: {text}")
     common.announce(s)
     nets = {name: module.VARIANTS[name].build(s, None) for name in args.variants}
     sizes = {k: sum(p.numel() for p in net.parameters()) for k, net in nets.items()}
@@ -304,6 +306,22 @@ def fisher(k1, n1, k2, n2):
     ways = {i: math.comb(n1, i) * math.comb(n2, k1 + k2 - i) for i in counts}
     as_odd = sum(w for w in ways.values() if w <= ways[k1])
     return as_odd / math.comb(n1 + n2, k1 + k2)
+
+
+def holm(ps):
+    """The p-values of several tests, each corrected for all of them, by Holm 1979."""
+    found, order = [0.0] * len(ps), sorted(range(len(ps)), key=ps.__getitem__)
+    for rank, k in enumerate(order):
+        before = found[order[rank - 1]] if rank else 0.0
+        found[k] = max(before, min(1.0, (len(ps) - rank) * ps[k]))
+    return found
+
+
+def exit_if_dead(runs):
+    """End with status 1, and say how many, where runs have died."""
+    if dead := sum("error" in row for row in runs.values()):
+        print(f"runs that died: {dead}; starting this again tries them again")
+        sys.exit(1)
 
 
 def markdown(head, rows):

@@ -258,7 +258,7 @@ def scores(decision, P, b):
 def payoff(first, second, P, b, m):
     """The mean over truths of the better one's score, in [0, 2], of two of DECISIONS."""
     check(m=m)
-    left_true, right_true = map(max, zip(scores(first, P, b), scores(second, P, b)))
+    left_true, right_true = map(np.maximum, scores(first, P, b), scores(second, P, b))
     return m * left_true + (1 - m) * right_true
 
 
@@ -279,23 +279,25 @@ def equilibria(P, b, m):
 def idle_weight(gap, beta):
     """The share of the gradient that a decision gets whose score is gap below the other
     one's, by the smooth maximum of sharpness beta: 1/(1 + e^(beta gap)). At (both,
-    unlearned) it is a plateau, not an equilibrium, that keeps the second one back."""
-    return 1 / (1 + np.exp(beta * gap))
+    unlearned) it is a plateau, not an equilibrium, that keeps the second one back.
+    ValueError: beta not positive and finite."""
+    if not 0 < beta < np.inf:
+        raise ValueError(f"beta must be positive and finite, got {beta}")
+    return np.exp(-np.logaddexp(0, beta * gap))  # which does not overflow
 
 
 def both_basin(P, b, beta):
-    """(both, both) is a maximum of the smooth maximum, at m = 1/2, and of no sharp one:
-    the share of b that one of the two must take back from a shape until it pays to go on.
-    For a large beta it shrinks as 1/beta. 1 if it never pays."""
+    """The share of b that one of two decisions (both, both) must take back from a shape
+    until it pays to go on, at m = 1/2; 1 if it never pays. The smooth maximum has a local
+    maximum at (both, both), a sharp one has none: the share shrinks as 1/beta. ValueError:
+    a size, or beta, not positive and finite."""
     check(P=P, b=b)
-    if not 0 < beta < np.inf:
-        raise ValueError(f"beta must be positive and finite, got {beta}")
 
-    def gain(d):  # the slope of the payoff, by how much is taken back from the left one
-        lost, won = (1 - d) * b / (P + b) - b / (P + b), P / (P + (1 - d) * b)
-        won, rise = won - P / (P + b), P * b / (P + (1 - d) * b) ** 2
-        weights = idle_weight(-lost, beta), idle_weight(-won, beta)
-        return weights[1] * rise - weights[0] * b / (P + b)
+    def gain(d):  # the slope of twice the payoff in the share d that is taken back
+        left, rest = b / (P + b), P + (1 - d) * b
+        lost, won = d * left, P / rest - P / (P + b)  # if that shape owns b, and if not
+        rise = idle_weight(-won, beta) * P * b / rest**2
+        return rise - idle_weight(lost, beta) * left
 
     low, high = 0.0, 1.0
     for _ in range(60):  # halve the interval in which it turns
@@ -635,16 +637,17 @@ def main(argv=None):
         d: {e: payoff(d, e, 1, 1, 0.5) for e in DECISIONS} for d in DECISIONS
     }
     two["both_basin"] = {beta: both_basin(1, 1, beta) for beta in (5, 10, 20, 50, 100)}
-    two["idle_weight"] = {beta: idle_weight(0.5, beta) for beta in two["both_basin"]}
+    gap = payoff("both", "unlearned", 1, 1, 0.5)  # the idle one scores nothing
+    two["idle_weight"] = {beta: idle_weight(gap, beta) for beta in two["both_basin"]}
     numbers = {"claims": rows, "fig2": fig2, "landscape": landscape}
     numbers |= {"two_decisions": two, "whole_ceiling": whole_ceiling(1, 1)}
+    print(
+        "\nTwo decisions (b = P, m = 1/2), by the sharpness of the maximum over them:"
+    )
     for beta, share in two["both_basin"].items():
-        back = (
-            f"two decisions, sharpness {beta}: (both, both) holds until one takes back"
-        )
-        print(
-            f"{back} {share:.1%} of b; {two['idle_weight'][beta]:.0e} of the gradient"
-        )
+        text = f"sharpness {beta}: (both, both) holds until one takes back {share:.1%} of b"
+        weight = two["idle_weight"][beta]
+        print(f"{text}; beside (both), an idle one gets {weight:.0e} of the gradient")
     common.save(f"{args.out}/theory.json", numbers)
     common.save(f"{args.out}/theory.png", fig := plot())
     return numbers, fig
