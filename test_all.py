@@ -805,7 +805,7 @@ def test_a_push_moves_what_it_says_and_what_a_run_comes_to():
             size = ((q - p).std() / p.std()).item()
             assert size == pytest.approx(float(name.split()[1]), rel=0.1)
         else:
-            assert moved == {"head.weight", "head.bias"}
+            assert "head.weight" in moved <= {"head.weight", "head.bias"}
             by = (net.head.weight - before["head.weight"])[:, :, 0, 0]
             assert (by.abs().sum(1) > 0).tolist() == [k // 2 == idle for k in range(4)]
             if name == "left":  # it comes nearer to left, not to right
