@@ -794,7 +794,7 @@ def test_a_push_moves_what_it_says_and_what_a_run_comes_to():
         net = UNet(1, 4, generator=seeded(19))
         before = {k: p.clone() for k, p in net.named_parameters()}
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(exp_equilibrium, "AFTER", 2)
+            patch.setattr(exp_equilibrium, "AFTER", 1)
             exp_equilibrium.push(net, name, idle, seeded(19), s, 0, "cpu")
         moved = {k for k, p in net.named_parameters() if not torch.equal(p, before[k])}
         if name == "none":
@@ -808,16 +808,14 @@ def test_a_push_moves_what_it_says_and_what_a_run_comes_to():
             assert "head.weight" in moved <= {"head.weight", "head.bias"}
             by = (net.head.weight - before["head.weight"])[:, :, 0, 0]
             assert (by.abs().sum(1) > 0).tolist() == [k // 2 == idle for k in range(4)]
-            if name == "left":  # it comes nearer to left, not to right
-                images, parts = data.sample(16, seeded(20))
-                new, truths = exp_dual.decide(net, images), data.groupings(parts)
-                with torch.no_grad():
-                    for k, p in net.named_parameters():
-                        p.copy_(before[k])
-                old = exp_dual.decide(net, images)
-                gain = data.score(new, truths) - data.score(old, truths)  # (16, 2, 2)
-                left, right = gain[:, idle].mean(0).tolist()
-                assert left > right and left > 0
+            if name == "left":  # the slope of its score against the left grouping
+                same = UNet(1, 4, generator=seeded(19))
+                images, parts = data.sample(s.batch, seeded(19), s.shape, s.noise)
+                masks = exp_dual.decide(same, images)[:, idle, None]  # (n, 1, 2, H, W)
+                left = parts[:, 0] + parts[:, 1], parts[:, 2]
+                score = data.iou(masks, torch.stack(left, 1)[:, None]).sum() / s.batch
+                (slope,) = torch.autograd.grad(-score, same.head.weight)
+                assert torch.allclose(slope, net.head.weight.grad, atol=1e-6)
             else:
                 size = (by[2 * idle :][:2].std() / before["head.weight"].std()).item()
                 assert size == pytest.approx(float(name.split()[1]), rel=0.4)
