@@ -180,6 +180,7 @@ GROUPS = {
 }
 VARIANTS = {name: v for group in GROUPS.values() for name, v in group.items()}
 run = partial(exp_controls.run, variants=VARIANTS)
+summarise = partial(exp_controls.summarise, variants=VARIANTS)
 
 
 HAVE_MONAI = importlib.util.find_spec("monai") is not None
@@ -209,7 +210,7 @@ def main(argv=None):
     import exp_breaks  # this file, as the processes of a sweep know it
 
     runs = sweep.collect(parser, args, s, exp_breaks, "breaks")
-    summary, groups = exp_controls.summarise(runs, VARIANTS), {}
+    summary, groups = summarise(runs), {}
     for question, names in GROUPS.items():
         rows = [row for row in summary if row["variant"] in names]
         groups[question] = sorted(rows, key=lambda row: row["found"] / row["of"])

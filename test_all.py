@@ -887,7 +887,16 @@ def test_whether_the_second_decision_looks_and_where_the_first_one_jumps():
     )
 
 
-ROWS = [r for p in HERE.glob("figures/**/controls.jsonl") for r in sweep.read(str(p))]
+SWEEPS = {"controls": exp_controls, "rotated": exp_looking, "breaks": exp_breaks}
+SWEEPS |= {"equilibrium": exp_equilibrium}
+
+
+def recorded(name):
+    paths = sorted(HERE.glob(f"figures/**/{name}.jsonl"))
+    return [row for path in paths for row in sweep.read(str(path))]
+
+
+ROWS = recorded("controls")
 
 
 def label_of(name, seed=0, texts=(), **rest):
@@ -895,10 +904,20 @@ def label_of(name, seed=0, texts=(), **rest):
     return sweep.label(exp_controls, name, seed, s, "cpu") | rest
 
 
-def test_the_recorded_runs_were_made_by_the_code_as_it_is(scripts):
-    labels = {variant: label_of(variant) for variant in {r["variant"] for r in ROWS}}
-    assert len(ROWS) >= 760
-    assert {sweep.difference(row, labels[row["variant"]]) for row in ROWS} == {""}
+@pytest.mark.parametrize("name, module", SWEEPS.items())
+def test_the_recorded_runs_were_made_by_the_code_as_it_is(name, module):
+    rows, s = recorded(name), module.Settings()
+    variants = {row["variant"] for row in rows}
+    labels = {v: sweep.label(module, v, 0, s, "cpu") for v in variants}
+    assert {sweep.difference(row, labels[row["variant"]]) for row in rows} == {""}
+    kept = json.loads((HERE / f"figures/{name}.json").read_text())
+    runs = sweep.distinct(sweep.read(str(HERE / f"figures/{name}.jsonl")))
+    found = module.summarise(runs)
+    key = {"rotated": "networks", "equilibrium": "pushes"}.get(name, "variants")
+    assert len(runs) > 9 and json.loads(json.dumps(found)) == kept[key]
+
+
+def test_a_recorded_run_comes_out_again(scripts):
     there = sweep.distinct(ROWS)["single", 0]
     if there["torch"] != torch.__version__:
         pytest.skip(f"it was made with torch {there['torch']}")
@@ -923,6 +942,60 @@ def test_another_network_under_an_old_name_is_a_change(name, monkeypatch):
     (a, _), (b, _) = row["change"]["start"], label_of(name)["change"]["start"]
     assert (abs(a / b - 1) < 1e-5) == (how is detached)  # the gradient alone differs
     assert sweep.difference(row, label_of(name)).startswith("start is")
+
+
+@pytest.mark.parametrize("name, module", SWEEPS.items())
+def test_a_sweep_runs_draws_and_with_nothing_asked_only_draws(
+    name, module, tmp_path, monkeypatch, capsys
+):
+    def here(_, jobs, *__):  # real processes run in other tests
+        return ((job, sweep.attempt(module, *job)) for job in jobs)
+
+    names = {"rotated": "full,heads", "breaks": "as-is,heads-m-70"}.get(name, "")
+    names = names or next(iter(module.VARIANTS))
+    options = ["--out", str(tmp_path), "--seeds", "0", "--variants", names, "--set"]
+    with monkeypatch.context() as quick:
+        quick.setattr(sweep, "run", here)
+        quick.setattr(exp_equilibrium, "AFTER", 2)
+        numbers, fig = module.main([*options, *QUICK])
+    fig.canvas.draw()
+    files = {f"{name}.json", f"{name}.jsonl", f"{name}.png"}
+    assert files <= set(os.listdir(tmp_path)) and "error" not in numbers
+    assert "runs that died" not in capsys.readouterr().out
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").mkdir()
+    odd = json.dumps(recorded(name)[0] | {"version": 0})
+    (tmp_path / "out" / f"{name}.jsonl").write_text(odd)
+    refused(module.main, [], "version is 0 there and 1 here", capsys)  # no stray row
+    (tmp_path / "out" / f"{name}.jsonl").unlink()
+    monkeypatch.setattr(sweep, "run", None)  # nothing is run
+    drawn, _ = module.main([])
+    kept = json.loads((HERE / f"figures/{name}.json").read_text())
+    assert json.loads(json.dumps(drawn)) == kept
+
+
+def test_two_heads_are_trained_as_in_exp_dual_before_they_are_pushed():
+    s = common.change(exp_equilibrium.Settings(), QUICK)
+    net, *_ = exp_dual.train(s, 3, "cpu")
+    other = exp_equilibrium.VARIANTS["heads"].build(s, seeded(3))
+    other = other.to(memory_format=torch.channels_last)
+    adam = torch.optim.Adam(other.parameters(), s.learning_rate, fused=True)
+    stream = seeded(3 + data.SEEDS)
+    exp_equilibrium.train(other, adam, stream, s, s.epochs * s.steps_per_epoch)
+    pairs = zip(net.parameters(), other.parameters())
+    assert all(torch.equal(a, b) for a, b in pairs)
+    row = {"outcome": "both + unlearned", "after": {}, "seed": 0}
+    for name in exp_equilibrium.PUSHES:
+        found = name == "left"
+        end = ["left", "right"] if found else ["both", "unlearned"]
+        after = {"pushed": ["both", "unlearned"], "end": end, "oracle_exact": found}
+        row["after"][name] = after
+    summary = exp_equilibrium.summarise(
+        {("heads", 0): row, ("heads", 1): {"after": {}}}
+    )
+    assert [r["of"] for r in summary] == [1] * len(exp_equilibrium.PUSHES)
+    assert summary[0]["ends"]["stays"] == 1
+    assert summary[-1]["ends"]["ends in the two groupings"] == 1
 
 
 def line_of(*label, **rest):
