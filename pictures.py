@@ -185,11 +185,11 @@ def save_film(path, title, history, film, images):
     common.save(path, write)
 
 
-def bars(groups, title):
+def bars(groups, title, row=0.52):
     """What runs end in: a row a variant, of exp_controls.summarise, under its question
-    {question: rows}; a stacked bar, and how often the two groupings are found. Returns
-    the Figure."""
-    height = 1.7 + 0.52 * sum(len(shown) + 0.6 for shown in groups.values())
+    {question: rows}; a stacked bar, and how often the two groupings are found. A row is
+    so many inches high. Returns the Figure."""
+    height = 1.7 + row * sum(len(shown) + 0.6 for shown in groups.values())
     fig = Figure(figsize=(11, height), layout="constrained")
     ax, right = fig.subplots(1, 2, sharey=True, width_ratios=(1.9, 1))
     middle = {"ha": "center", "va": "center", "fontsize": 9, "bbox": BOX}
