@@ -274,7 +274,8 @@ def draw_shown(ax, summary):
             ("own", 0, ""),
             ("own_left_right", 0.4, "left and right"),
         ):
-            start, places[y + low] = 0, where or f"{NETWORKS[name].title}: any angle"
+            here = f"{NETWORKS[name].title}, {r['asked']['own']} runs: any angle"
+            start, places[y + low] = 0, where or here
             for answer, share in (r[key] or {}).items():
                 look = {"color": ANSWERS[answer], "ec": "black", "lw": 0.6}
                 ax.barh(y + low, share, 0.34, start, **look)
@@ -293,17 +294,17 @@ def draw_shown(ax, summary):
 
 
 def draw_turned(ax, summary):
-    """Into Axes: shown a whole turned about the pair's centre, what the second one is."""
+    """Into Axes: shown a whole A turned about the pair's centre, what the second one is."""
     r = next((r for r in summary if r["network"] == "full" and r["turned"]), None)
     for k, answer in enumerate(("opposite", "same")) if r else ():
         y = [pair[1 - k] for pair in r["turned"]]
-        label = "the other whole" if k == 0 else "the whole itself"
+        label = "the other whole, B" if k == 0 else "A"
         ax.plot(TURNS, y, "o-", color=ANSWERS[answer], label=label)
     ax.set(xticks=TURNS, ylim=(0, 1), ylabel="share of the images")
-    ax.set_xlabel("by how much the whole that it is shown is turned, degrees")
+    ax.set_xlabel("by how much A is turned, degrees: at 180 it is B")
     if r:
         ax.legend(fontsize=8)
-    title = "Mask and state fed back, shown a turned whole: the second is"
+    title = "Mask and state fed back: shown one whole, A, turned, it gives"
     ax.set_title(title, fontsize=11)
 
 
