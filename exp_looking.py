@@ -73,7 +73,7 @@ VARIANTS = {
 # Whose counts are compared: those that were written down before the runs.
 PLANNED = [("full", "told"), ("state", "told-unit"), ("mask", "mask-unit")]
 PLANNED += [("noise", "full")]
-PAIRS = {"full-half": ("told-half",)}  # each with its own best step size
+PAIRS = {"full-half": ("told-quarter",)}  # each with its own best step size
 FROM_CHANGE = np.array(ANGLES) - 87.5  # degrees, see from_change
 ANSWERS = {"opposite": "#00806a", "same": "#c04a00", "neither": "0.85"}
 
@@ -313,7 +313,7 @@ def draw_angle(strips, curves, runs):
     first decision takes; how often both are found, by the angle from where it changes."""
     rows, marks = [], {}
     colours = ("black", "#00806a", "#c04a00", "#8a4fb0", "#08519c")
-    names = "full", "state", "noise", "told-half", "mask-half"
+    names = "full", "state", "noise", "told-quarter", "mask-quarter"
     for name, colour in zip(names, colours):
         own = [r for (key, _), r in sorted(runs.items()) if key == name]
         good = [r for r in own if "angle" in r and r["pairs"] > FOUND]
