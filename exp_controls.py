@@ -440,7 +440,8 @@ def summarise(runs, variants=VARIANTS):
             row["died"] = {run["seed"]: run["error"] for run in own if "error" in run}
             row["parameters"] = max(run.get("parameters", 0) for run in own)
             several = {len(run["decisions"]) for run in own if "decisions" in run}
-            row["passes"] = 1 if v.net is UNet else max(several, default=2)
+            again = issubclass(v.net, (RecurrentUNet, ToldPass, TwoUNets, Twins))
+            row["passes"] = max(several, default=2) if again else 1
             row["replies"] = Counter(filter(None, map(reply, own)))
             rows.append(row)
     return rows

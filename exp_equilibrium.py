@@ -159,7 +159,8 @@ def plot(summary):
     nash = theory.equilibria(1, 1, 0.5)
     for i, first in enumerate(names):
         for j, second in enumerate(names):
-            ax.text(j, i, f"{pays[i][j]:.2f}", ha="center", va="center", color="white")
+            colour = "black" if pays[i][j] else "white"
+            ax.text(j, i, f"{pays[i][j]:.2f}", ha="center", va="center", color=colour)
             stuck = {first, second} == {"both", "unlearned"}
             if stuck or (first, second) in nash:
                 look = {"fill": False, "lw": 2.5, "ec": "red" if stuck else "white"}
