@@ -421,8 +421,9 @@ def summarise(runs, variants=VARIANTS):
     """What the runs of each variant ended in: a list of dicts, ordered as VARIANTS.
 
     found: how many found the two groupings (see FOUND), interval: Wilson's; median_step:
-    of found_at, over those that did; outcomes: how many ended in each, by the commonest
-    outcome of each decision; replies: see reply. A run that died did not find them.
+    of found_at, over those that did; pairs, score: means of oracle_exact and of score;
+    outcomes: how many ended in each, by the commonest outcome of each decision; replies:
+    see reply. A run that died did not find them.
     """
     rows = []
     for name, v in variants.items():
@@ -443,6 +444,8 @@ def summarise(runs, variants=VARIANTS):
             again = issubclass(v.net, (RecurrentUNet, ToldPass, TwoUNets, Twins))
             row["passes"] = max(several, default=2) if again else 1
             row["replies"] = Counter(filter(None, map(reply, own)))
+            for key, name in (("oracle_exact", "pairs"), ("score", "score")):
+                row[name] = statistics.mean(run.get(key, 0) for run in own)
             rows.append(row)
     return rows
 
@@ -463,6 +466,20 @@ def table(rows):
             failed = f"all but {found}" if found else "all"
         cells = [r["title"], f"{r['found']}/{r['of']}", interval, step, outcomes]
         lines.append([*cells, failed or "-", f"{r['parameters']:,}", str(r["passes"])])
+    return sweep.markdown(head, lines)
+
+
+def searched(rows):
+    """Those of SEARCH among the rows of summarise, the best first by what was written down
+    before: runs that find the two, then pairs found, then score, as a table in Markdown."""
+    rows = [r for r in rows if r["variant"] in SEARCH]
+    rows.sort(key=lambda r: (-r["found"], -r["pairs"], -r["score"]))
+    head = ["two heads", "finds the two", "pairs found", "score", "outcomes"]
+    lines = []
+    for r in rows:
+        ends = ", ".join(f"{o} {k}" for o, k in r["outcomes"].items())
+        cells = [r["title"], f"{r['found']}/{r['of']}", f"{r['pairs']:.0%}"]
+        lines.append([*cells, f"{r['score']:.3f}", ends])
     return sweep.markdown(head, lines)
 
 

@@ -33,7 +33,11 @@ FIXED = {"found": FOUND, "after": AFTER}
 VARIANTS = {"heads": Variant("Two heads", UNet, {"out_channels": 4})}
 # Noise is so many times the spread of each tensor of weights.
 NOISES = {"all": (0.01, 0.1, 0.3, 1.0), "idle": (0.1, 1.0, 10.0)}
-PUSHES = ["none", *(f"{which} {n}" for which in NOISES for n in NOISES[which]), "left"]
+LABELS = {"none": "nothing"}
+LABELS |= {f"all {n}": f"noise on all weights, {n:g}" for n in NOISES["all"]}
+LABELS |= {f"idle {n}": f"noise on the idle head, {n:g}" for n in NOISES["idle"]}
+LABELS |= {"left": 'the idle head trained to "left"'}
+PUSHES = list(LABELS)
 ENDS = {  # what a run does, and how that is drawn
     "stays": {"fc": "0.85", "hatch": "xxxx"},
     "returns": {"fc": "0.6"},
@@ -149,6 +153,15 @@ def summarise(runs):
     return found
 
 
+def table(summary):
+    """What summarise returns as a table in Markdown."""
+    lines = []
+    for row in summary:
+        ends = ", ".join(f"{end} {count}" for end, count in row["outcomes"].items())
+        lines.append([LABELS[row["push"]], *map(str, row["ends"].values()), ends])
+    return sweep.markdown(["what is done", *ENDS, "outcomes at the end"], lines)
+
+
 def plot(summary):
     """The payoffs of two decisions, and what perturbed heads come to. Returns a Figure."""
     fig = Figure(figsize=(12, 5.4), layout="constrained")
@@ -170,9 +183,6 @@ def plot(summary):
     ax.set(xlabel="second decision", ylabel="first decision")
     text = "What two decisions are worth (b = P, m = 1/2)\nwhite: the Nash equilibria; "
     ax.set_title(f"{text}red: where two heads end, which is none", fontsize=10)
-    labels = {"none": "nothing", "left": 'the idle head trained to "left"'}
-    for which, text in (("all", "noise on all weights"), ("idle", "on the idle head")):
-        labels |= {f"{which} {n}": f"{text}, {n:g}" for n in NOISES[which]}
     for y, row in enumerate(summary):
         start = 0
         for end, count in row["ends"].items():
@@ -182,7 +192,7 @@ def plot(summary):
                 middle = {"ha": "center", "va": "center", "bbox": box, "fontsize": 9}
                 right.text(start + count / 2, y, count, **middle)
             start += count
-    right.set_yticks(range(len(summary)), [labels[row["push"]] for row in summary])
+    right.set_yticks(range(len(summary)), [LABELS[row["push"]] for row in summary])
     right.invert_yaxis()
     right.set(xlabel=f"of {summary[0]['of']} finished pairs of heads")
     right.set_title(
@@ -208,12 +218,7 @@ def main(argv=None):
     summary = summarise(runs)
     if left_out := len(runs) - summary[0]["of"]:
         print(f"not both + unlearned before, and left out: {left_out} runs")
-    head = ["perturbed by", *ENDS, "outcomes"]
-    lines = []
-    for row in summary:
-        ends = ", ".join(f"{end} {count}" for end, count in row["outcomes"].items())
-        lines.append([row["push"], *map(str, row["ends"].values()), ends])
-    print(sweep.markdown(head, lines))
+    print(table(summary))
     numbers = {"experiment": "exp_equilibrium", "pushes": summary}
     common.save(f"{args.out}/equilibrium.json", numbers)
     common.save(f"{args.out}/equilibrium.png", fig := plot(summary))

@@ -219,6 +219,11 @@ def table(summary):
     return sweep.markdown(head, lines)
 
 
+def compared(summary):
+    """See exp_controls.compare."""
+    return exp_controls.compare(summary, PAIRS, PLANNED)
+
+
 def draw_images(fig, runs, s):
     """Into a SubFigure: two test images and what networks decide on them, seed 0."""
     rows = {name: runs.get((name, 0), {}) for name in ("heads", "told", "mask", "full")}
@@ -374,7 +379,7 @@ def main(argv=None):
     shape = data.Shape(**made["shape"])
     s = Settings(**{k: made[k] for k in vars(s)} | {"shape": shape})
     summary = summarise(runs)
-    print(table(summary) + "\n\n" + exp_controls.compare(summary, PAIRS, PLANNED))
+    print(table(summary) + "\n\n" + compared(summary))
     numbers = {"experiment": "exp_looking", "settings": asdict(s) | FIXED}
     numbers |= {"found": FOUND, "networks": summary}
     common.save(f"{args.out}/rotated.json", numbers)

@@ -1122,6 +1122,16 @@ TABLES = [
     for f, *folders in ((table, ""), (compare, "", "seeds_20_59/", "seeds_100_199/"))
     for folder in folders
 ]
+for path, key, function in (
+    ("rotated", "networks", exp_looking.table),
+    ("rotated", "networks", exp_looking.compared),
+    ("seeds_1000_1004/rotated", "networks", exp_looking.table),
+    ("seeds_1000_1002/controls", "variants", exp_controls.searched),
+    ("breaks", "variants", table),
+    ("equilibrium", "pushes", exp_equilibrium.table),
+):
+    found = "NOTES.md", f"figures/{path}.json", lambda d, f=function, k=key: f(d[k])
+    TABLES.append(found)
 
 
 @pytest.mark.parametrize("file, path, function", TABLES)
