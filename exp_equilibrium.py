@@ -104,7 +104,8 @@ def run(name, seed, s, device):
     ends, _ = outcome(net, s, seed, device)
     row = {"outcome": " + ".join(sorted(ends)), "after": {}}
     for push_name in PUSHES if sorted(ends) == ["both", "unlearned"] else ():
-        other, stream = copy.deepcopy(net), generator.clone_state()
+        other, stream = copy.deepcopy(net), torch.Generator(device)
+        stream.set_state(generator.get_state())
         push(other, push_name, ends.index("unlearned"), stream, s, seed, device)
         pushed, _ = outcome(other, s, seed, device)
         again = adam(other.parameters())

@@ -279,7 +279,7 @@ def draw_shown(ax, summary):
             ("own", 0, ""),
             ("own_left_right", 0.4, "left and right"),
         ):
-            here = f"{NETWORKS[name].title}, {r['asked']['own']} runs: any angle"
+            here = f"{NETWORKS[name].title} (of {r['asked']['own']}): any angle"
             start, places[y + low] = 0, where or here
             for answer, share in (r[key] or {}).items():
                 look = {"color": ANSWERS[answer], "ec": "black", "lw": 0.6}
@@ -325,10 +325,11 @@ def draw_angle(strips, curves, runs):
         if good:
             v, n = VARIANTS[name], len(good)
             step = v.other.get("learning_rate", good[0]["settings"]["learning_rate"])
-            marks[len(rows) + (n - 1) / 2] = f"{v.title}\n{step:g}, {n} runs"
+            title = v.title.partition(", step")[0]
+            marks[len(rows) + (n - 1) / 2] = f"{title}\n{n} runs at {step:g}"
             rows += [*map(ways, good), np.full(2 * len(ANGLES), np.nan)]
             y = np.mean([from_change(r) for r in good], 0)
-            curves.plot(FROM_CHANGE, y, color=colour, label=v.title)
+            curves.plot(FROM_CHANGE, y, color=colour, label=f"{title}, {step:g}")
     if rows:
         look = {"cmap": "RdYlBu", "vmin": -1, "vmax": 1, "interpolation": "nearest"}
         edges = -2.5, 357.5, len(rows) - 1.5, -0.5
