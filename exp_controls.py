@@ -214,13 +214,13 @@ GROUPS = {
     "Must the second decision see the first?": {
         "mask-only": Variant("Recurrent: mask alone fed back", RecurrentUNet, MASK),
         "state-only": Variant("Recurrent: state alone fed back", RecurrentUNet, STATE),
-        "told-step": Variant("Same weights, told only the pass", ToldPass),
+        "told-step": Variant("One U-Net twice, told only the pass", ToldPass),
     },
     "Is it enough to see the first?": {
         "sequence": Variant("Two U-Nets, one sees the other's mask", TwoUNets, SEES),
         "independent": Variant("Two U-Nets, independent", TwoUNets),
     },
-    "Is it the same weights, or only the same start?": {
+    "Same weights, or only the same start? (noise in their spreads)": {
         **{
             f"alike-{noise:.0e}".replace("-0", "-"): Variant(
                 f"Two U-Nets, alike at first but for {text}", Twins, {"noise": noise}
@@ -234,7 +234,7 @@ GROUPS = {
             "One U-Net, two heads alike but for 1e-3", Twins, {"shared": "trunk"}
         ),
     },
-    "What must mask and state say?": {
+    "What must mask and state say? (detached: no gradient)": {
         "mask-detached": Variant(
             "Recurrent, the mask detached", Handing, {"mask": "detached"}
         ),
@@ -280,7 +280,7 @@ VARIANTS = {name: v for group in GROUPS.values() for name, v in group.items()}
 # Two heads at their strongest are looked for among these, on seeds from 1000 up.
 SEARCH = {
     f"dual-beta-{beta}-step-{step}-{text}": Variant(
-        f"Dual heads, sharpness {beta}, step size {step}, {text}",
+        f"Dual heads, sharpness {beta}, step size {step}, {text.replace('-', ' ')}",
         UNet,
         TWO,
         other={"beta": float(beta), "learning_rate": step} | other,
@@ -550,6 +550,7 @@ def main(argv=None):
         groups = {q: [r for r in summary if r["variant"] in GROUPS[q]] for q in asked}
         if any(groups.values()):
             text = "Which network finds one of two valid truths with each of its decisions?"
+            text += " (continued)" * bool(figures)
             figures[name] = pictures.bars(groups, text)
     numbers = report(args.out, "controls", runs, summary, figures)
     return numbers, next(iter(figures.values()), None)

@@ -182,7 +182,8 @@ def plot(summary):
                 ax.add_patch(Rectangle((j - 0.45, i - 0.45), 0.9, 0.9, **look))
     ax.set(xticks=range(5), yticks=range(5), xticklabels=names, yticklabels=names)
     ax.set(xlabel="second decision", ylabel="first decision")
-    text = "What two decisions are worth (b = P, m = 1/2)\nwhite: the Nash equilibria; "
+    text = "What two decisions earn: the better one's score, mean over truths\n(b = P, "
+    text += "m = 1/2; unlearned scores 0)\nwhite: the Nash equilibria; "
     ax.set_title(f"{text}red: where two heads end, which is none", fontsize=10)
     for y, row in enumerate(summary):
         start = 0
@@ -195,14 +196,19 @@ def plot(summary):
             start += count
     right.set_yticks(range(len(summary)), [LABELS[row["push"]] for row in summary])
     right.invert_yaxis()
-    right.set(xlabel=f"of {summary[0]['of']} finished pairs of heads")
+    right.set(xlabel=f"of {summary[0]['of']} trained pairs of heads")
     right.set_title(
         "What is done to them (noise in spreads of the weights),\n"
         f"and where {AFTER} more steps lead",
         fontsize=10,
     )
-    handles = [Patch(ec="black", label=end, **look) for end, look in ENDS.items()]
-    fig.legend(handles=handles, loc="outside lower right", ncols=4, frameon=False)
+    means = {"stays": "stays: neither push nor training changes the outcome"}
+    means |= {"returns": "returns: the training undoes the push"}
+    handles = [
+        Patch(ec="black", label=means.get(end, end), **look)
+        for end, look in ENDS.items()
+    ]
+    fig.legend(handles=handles, loc="outside lower right", ncols=2, frameon=False)
     return fig
 
 

@@ -145,7 +145,8 @@ def mean(dicts):
 
 def left_right(name, rows):
     """What exp_rotated.answers calls shown and own, in the world with left and right, of
-    the rows of exp_controls.py that found both groupings: mean dicts, or None."""
+    the rows of exp_controls.py that found both groupings: mean dicts, or None; runs: how
+    many these are."""
     answers, other = {"shown": [], "own": []}, {"left": "right", "right": "left"}
     for row in rows:
         if row["variant"] != LEFT_RIGHT.get(name) or not row.get("found"):
@@ -159,7 +160,8 @@ def left_right(name, rows):
             said[truth] = pair | {"neither": 1 - sum(pair.values())}
         answers["shown"].append(mean(list(said.values())))
         answers["own"].append(said[row["decisions"][-1]["outcome"]])
-    return {key: mean(values) for key, values in answers.items()}
+    found = {key: mean(values) for key, values in answers.items()}
+    return found | {"runs": len(answers["own"])}
 
 
 def summarise(runs):
@@ -192,8 +194,9 @@ def summarise(runs):
             near = abs(FROM_CHANGE) < 10
             row |= {"near_change": float(curves[:, near].mean())}
             row |= {"elsewhere": float(curves[:, ~near].mean())}
-        row["asked"] = {"angle": len(curves), "own": sum("own" in r for r in good)}
         beside = left_right(name, there)
+        row["asked"] = {"angle": len(curves), "own": sum("own" in r for r in good)}
+        row["asked"]["left_right"] = beside.pop("runs")
         for key in ("shown", "own"):
             row[key] = mean([r[key] for r in good if r.get(key)])
             row[f"{key}_left_right"] = beside[key]
@@ -238,7 +241,9 @@ def draw_images(fig, runs, s):
         axes = pictures.grid(half, same, titles, masks)
         for name, ax in zip(names, axes[:, 0] if k == 0 else ()):
             ax.set_ylabel(NETWORKS[name].title.replace(" fed", "\nfed"), fontsize=8)
-    fig.suptitle(f"Two test images, seed 0, step size {s.learning_rate:g}", fontsize=11)
+    text = f"Two test images, seed 0, step size {s.learning_rate:g}"
+    text += "\nred, yellow: the masks; where nothing is coloured, the mask is empty"
+    fig.suptitle(text, fontsize=11)
 
 
 def coloured_with_input(masks):
@@ -254,18 +259,24 @@ def draw_success(ax, summary):
     used = {r["size"]: f"step size {r['step_size']:g}" for r in summary}
     for r in summary:
         k, (marker, colour) = list(STEPS).index(r["size"]), LOOKS[r["size"]]
-        y, label = names.index(r["network"]) + 0.25 * k - 0.2, used.pop(r["size"], None)
+        y, label = (
+            names.index(r["network"]) + 0.28 * k - 0.28,
+            used.pop(r["size"], None),
+        )
         ax.plot(r["interval"], [y, y], "-", color=colour, lw=1.2)
         share = r["found"] / r["of"]
         ax.plot(share, y, marker, color=colour, ms=6, ls="none", label=label)
         text = {"va": "center", "fontsize": 8, "color": colour}
-        ax.text(1.04 + 0.22 * k, y, f"{r['found']} of {r['of']}", **text)
+        ax.text(1.04, y, f"{r['found']} of {r['of']}", **text)
     ax.set_yticks(range(len(names)), [NETWORKS[n].title for n in names], fontsize=9)
-    ax.set(xlim=(-0.03, 1.7), ylim=(len(names) - 0.4, -0.6), xticks=[0, 0.5, 1])
+    ax.set(xlim=(-0.03, 1.3), ylim=(len(names) - 0.4, -0.6), xticks=[0, 0.5, 1])
     ax.set_xlabel("share of the runs that find both (95% interval)")
     ax.grid(axis="x", color="0.88")
     ax.legend(fontsize=8, ncols=3, **pictures.UNDER)
-    ax.set_title("Which network finds both wholes?", fontsize=11)
+    text = (
+        "Which network finds both wholes, at an IoU of 0.9 in over half of the images?"
+    )
+    ax.set_title(text, fontsize=11)
 
 
 def draw_shown(ax, summary):
@@ -275,12 +286,12 @@ def draw_shown(ax, summary):
     usual = {r["network"]: r for r in summary if r["own"] and not r["size"]}
     places = {}
     for y, (name, r) in enumerate(usual.items()):
+        asked = r["asked"]
         for key, low, where in (
-            ("own", 0, ""),
-            ("own_left_right", 0.4, "left and right"),
+            ("own", 0, f"{NETWORKS[name].title} ({asked['own']} asked): any angle"),
+            ("own_left_right", 0.4, f"left and right ({asked['left_right']} runs)"),
         ):
-            here = f"{NETWORKS[name].title} (of {r['asked']['own']}): any angle"
-            start, places[y + low] = 0, where or here
+            start, places[y + low] = 0, where
             for answer, share in (r[key] or {}).items():
                 look = {"color": ANSWERS[answer], "ec": "black", "lw": 0.6}
                 ax.barh(y + low, share, 0.34, start, **look)
@@ -309,7 +320,10 @@ def draw_turned(ax, summary):
     ax.set_xlabel("by how much A is turned, degrees: at 180 it is B")
     if r:
         ax.legend(fontsize=8)
-    title = "Mask and state fed back: shown one whole, A, turned, it gives"
+    runs = f"Mask and state fed back ({r['asked']['angle'] if r else 0} runs)"
+    title = (
+        f"{runs}: shown one whole, A,\nturned about the centre, the second decision is"
+    )
     ax.set_title(title, fontsize=11)
 
 
@@ -338,11 +352,14 @@ def draw_angle(strips, curves, runs):
     strips.set_yticks(list(marks), list(marks.values()), fontsize=8)
     strips.set(xticks=range(0, 360, 45))
     strips.set_xlabel("direction, degrees clockwise from the right")
-    text = "Each row a run. Blue: the first decision takes the lobe that points there"
+    text = (
+        "Each row a run. Blue: the first decision takes the lobe that points\nthere; "
+    )
+    text += "red: the other one; pale: now this, now that, or neither"
     strips.set_title(text, fontsize=11)
     curves.set_xlabel("angle from where the first decision changes, degrees")
     curves.set(ylim=(0, 1.02), ylabel="images in which both are found")
-    text = "Is the pair found where the first decision changes?"
+    text = "Is the pair found where the first decision changes? Means over these runs"
     curves.set_title(text, fontsize=11)
 
 
