@@ -130,7 +130,7 @@ MIGHT_HELP = ["width-32", "batch-16", "step-quarter", "step-four"]
 MIGHT_HELP += ["b-quarter", "b-four", "m-70", "noise-5"]
 HEADS = {
     f"heads-{name}": Variant(
-        SETTINGS[name].title, UNet, TWO, other=SETTINGS[name].other
+        f"two heads, {SETTINGS[name].title}", UNet, TWO, other=SETTINGS[name].other
     )
     for name in MIGHT_HELP
 }
@@ -163,8 +163,13 @@ for name, (text, *_) in DIFFERENCES.items():
     if name != "width":  # which is among the settings
         WANG[f"only-{name}"] = released(f"ours with: {text}", [name])
 OTHERS = {
-    f"{name}-{heads}": Variant(title, Monai, {"name": name, "out_channels": channels})
-    for heads, channels in (("single", 2), ("heads", 4))
+    f"{name}-{heads}": Variant(
+        f"{title}, {text}", Monai, {"name": name, "out_channels": channels}
+    )
+    for heads, text, channels in (
+        ("single", "one decision", 2),
+        ("heads", "two heads", 4),
+    )
     for name, title in (
         ("BasicUNet", "MONAI's BasicUNet"),
         ("UNet", "MONAI's residual UNet"),

@@ -525,7 +525,7 @@ def report(out, name, runs, summary, figures):
     common.save(f"{out}/{name}.json", numbers | {"variants": summary})
     for picture, fig in figures.items():
         common.save(f"{out}/{picture}.png", fig)
-    print(table(summary) + "\n\n" + compare(summary))
+    print("\n\n".join(filter(None, (table(summary), compare(summary)))))
     sweep.exit_if_dead(runs)
     return numbers | {"variants": summary}
 

@@ -5,8 +5,8 @@ exp_rotated.py, where the pair lies at any angle and "left first, then right" is
 at hand. Which of them find both wholes? What is the second decision when it is shown
 another mask in the first one's place? At which angle does the first decision change from
 one whole to the other, and is the pair found there? Running this draws the recorded runs
-(figures/rotated.jsonl) and prints a table of them; with --out FOLDER it trains the
-networks anew, or --variants, see exp_controls.py.
+(figures/rotated.jsonl) and prints a table of them; with --out, --variants or --seeds it
+trains those that are missing, see exp_controls.py.
 """
 
 import os
@@ -234,7 +234,9 @@ def draw_images(fig, runs, s):
     names = [n for n, r in rows.items() if "masks" in r and r["device"] == "cpu"]
     images, _ = exp_rotated.test_images(s, 0, "cpu")
     titles = "input", "decision 1", "decision 2"
-    for k, half in enumerate(fig.subfigures(1, WATCHED) if names else ()):
+    for k, half in enumerate(
+        fig.subfigures(1, WATCHED, width_ratios=(1.13, 1)) if names else ()
+    ):
         masks = [unpack(runs[name, 0]["masks"], s.shape.size)[k] for name in names]
         masks = coloured_with_input(torch.stack(masks))
         same = images[k].expand(len(names), 1, -1, -1)
@@ -258,11 +260,10 @@ def draw_success(ax, summary):
     names = [name for name in NETWORKS if any(r["network"] == name for r in summary)]
     used = {r["size"]: f"step size {r['step_size']:g}" for r in summary}
     for r in summary:
-        k, (marker, colour) = list(STEPS).index(r["size"]), LOOKS[r["size"]]
-        y, label = (
-            names.index(r["network"]) + 0.28 * k - 0.28,
-            used.pop(r["size"], None),
-        )
+        marker, colour = LOOKS[r["size"]]
+        sizes = [other["size"] for other in summary if other["network"] == r["network"]]
+        k = sizes.index(r["size"]) - (len(sizes) - 1) / 2  # beside its other sizes
+        y, label = names.index(r["network"]) + 0.36 * k, used.pop(r["size"], None)
         ax.plot(r["interval"], [y, y], "-", color=colour, lw=1.2)
         share = r["found"] / r["of"]
         ax.plot(share, y, marker, color=colour, ms=6, ls="none", label=label)
@@ -274,7 +275,7 @@ def draw_success(ax, summary):
     ax.grid(axis="x", color="0.88")
     ax.legend(fontsize=8, ncols=3, **pictures.UNDER)
     text = (
-        "Which network finds both wholes, at an IoU of 0.9 in over half of the images?"
+        "Which network finds both wholes,\nat an IoU of 0.9 in over half of the images?"
     )
     ax.set_title(text, fontsize=11)
 
@@ -319,7 +320,7 @@ def draw_turned(ax, summary):
     ax.set(xticks=TURNS, ylim=(0, 1), ylabel="share of the images")
     ax.set_xlabel("by how much A is turned, degrees: at 180 it is B")
     if r:
-        ax.legend(fontsize=8)
+        ax.legend(fontsize=8, loc="upper center")
     runs = f"Mask and state fed back ({r['asked']['angle'] if r else 0} runs)"
     title = (
         f"{runs}: shown one whole, A,\nturned about the centre, the second decision is"
@@ -375,6 +376,9 @@ def plot(summary, runs, s):
     draw_shown(shown, summary)
     draw_turned(turned, summary)
     draw_angle(*right.subplots(2, 1, height_ratios=(1.7, 1)), runs)
+    for ax in fig.axes:
+        if not ax.has_data():
+            ax.text(0.5, 0.5, "no run to show", ha="center", transform=ax.transAxes)
     text = "When must the second decision look at the first? The pair at any angle"
     fig.suptitle(f"{text}; a decision is one mask, the whole that owns the square")
     return fig

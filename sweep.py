@@ -247,11 +247,13 @@ def collect(parser, args, s, module, name):
     if args.plot_only and not rows:
         text = "no runs are in it; --out, --seeds or --variants run some"
         parser.error(f"{path}: {text}")
+    parser.writable(args.out)
     common.announce(s)
-    nets = {name: module.VARIANTS[name].build(s, None) for name in args.variants}
+    known = {row["variant"] for row in rows} if args.plot_only else args.variants
+    shown = [name for name in args.variants if name in known]
+    nets = {name: module.VARIANTS[name].build(s, None) for name in shown}
     sizes = {k: sum(p.numel() for p in net.parameters()) for k, net in nets.items()}
     print("weights: " + ", ".join(f"{name} {size:,}" for name, size in sizes.items()))
-    parser.writable(args.out)
     if args.plot_only:
         return distinct(rows)
     done = {job for job, row in distinct(rows).items() if "error" not in row}
@@ -259,7 +261,8 @@ def collect(parser, args, s, module, name):
     texts, start = [f"{k}={v}" for k, v in common.flat(s).items()], time.time()
     jobs = [[*job, texts, args.device] for job in every if job not in done]
     there = f"{len(every) - len(jobs)} of {len(every)} runs are there already"
-    print(f"{there}; {path} keeps each as it ends", flush=True)
+    text = "the others are trained now, and kept as they end in"
+    print(f"{there}; {text} {path}" if jobs else there, flush=True)
     cores = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count()))
     workers = args.workers or (1 if args.device == "cuda" else len(cores(0)))
     for k, (job, row) in enumerate(run(module.__name__, jobs, workers), 1):

@@ -614,14 +614,14 @@ def main(argv=None):
     parser.writable(args.out)
     rows = check_claims()
     print("On a grid of exact fractions; a difference quotient is off by about 1e-57.")
-    layout = "{:<34}{:<37}{:>11}   {}"
+    layout = "{:<36}{:<37}{:>11}   {}"
     print("\n" + layout.format("claim", "checked by", "largest gap", "verdict"))
     for r in rows:
         error = f"{r['error']:.0e}" if r["error"] else "0"
         print(layout.format(r["claim"], r["how"], error, r["verdict"]))
         if "printed_error" in r:
             gap = f"as printed off by up to {r['printed_error']:.3g}"
-            print(f"{'':<34}{gap}, at {r['printed_worst_at']}")
+            print(f"{'':<36}{gap}, at {r['printed_worst_at']}")
     fig2 = {"P": 4.0, "b": 1.0, "m": 0.5, "minimum": [0.5, I_equal(0.5, 4.0, 1.0)]}
     fig2["maxima"] = [[x, I_max(4.0, 1.0)] for x in (0, 1)]
     one = 1, 1, 1, 0.5  # P1, P2, b, m
