@@ -141,8 +141,8 @@ def iou(masks, truths):
     of the intersection. It is at least of single precision, under autocast too, and 0
     where mask and truth are empty. ValueError: shapes that do not fit.
     """
-    five = masks.ndim == truths.ndim == 5
-    if not (five and masks[:, 0].shape == truths[:, 0].shape):
+    fit = masks.ndim == truths.ndim == 5 and len(masks) == len(truths)
+    if not (fit and masks.shape[2:] == truths.shape[2:]):
         text = f"{tuple(masks.shape)} and {tuple(truths.shape)}"
         raise ValueError(
             f"masks, truths must be (n, D, 2, H, W), (n, G, 2, H, W), got {text}"

@@ -266,8 +266,9 @@ def test_the_loss_with_all_types_and_with_what_is_empty(where, tmp_path):
         q = (p * empty).detach().requires_grad_()
         (slope,) = torch.autograd.grad(value := loss(q, truths * empty), q)
         assert value.isfinite() and slope.isfinite().all() and slope[:, :, 0].any()
-        with pytest.raises(ValueError):
-            loss(p[:, 0], truths)
+        for bad in (p[:, 0], p[..., 1:, :], p[..., 1:], p.repeat(2, 1, 1, 1, 1)):
+            with pytest.raises(ValueError):
+                loss(bad, truths)
     scores = torch.rand(100, 2, 2, generator=seeded(7)) * 2
     half, one = scores.bfloat16(), scores[:, :1]
     for beta, on in product((1.0, 10.0, 100.0), (False, True)):
