@@ -17,6 +17,7 @@ import torch
 
 import common
 import data
+import landscape
 import pictures
 import theory
 from unet import UNet
@@ -98,7 +99,7 @@ def plot(s, history, film, images, parts, masks, measured, ceiling):
     title = f"One decision, by a U-Net: {outcome}, score {measured['score']:.3f}"
     fig, panel = pictures.overview(title, history, film, images, parts, masks)
     ax = panel.subplots()
-    contours = theory.draw_landscape(ax, s.shape.P, s.shape.b, s.m)
+    contours = landscape.draw_landscape(ax, s.shape.P, s.shape.b, s.m)
     panel.colorbar(contours, ax=ax, label="average score F(a, c)", shrink=0.8)
     pictures.path(ax, history)
     ax.set_title("Its way over the score, if the own parts are learned", fontsize=10)

@@ -137,7 +137,7 @@ def curves(ax, history, ceiling):
 
 
 def path(ax, history):
-    """Draw into the Axes of theory.draw_landscape the shares (a, c) that decision 1
+    """Draw into the Axes of landscape.draw_landscape the shares (a, c) that decision 1
     gives over training, each in the colour it paints the common region."""
     first = [row["decisions"][0] for row in history]
     shares = torch.tensor([(d["common_left"], d["common_right"]) for d in first])

@@ -26,6 +26,7 @@ import pytest
 import torch
 from PIL import Image, ImageChops
 
+import claims
 import common
 import data
 import exp_breaks
@@ -36,6 +37,7 @@ import exp_looking
 import exp_recurrent
 import exp_rotated
 import exp_single
+import landscape
 import pictures
 import sweep
 import theory
@@ -135,9 +137,9 @@ def test_theory_without_torch_and_that_a_broken_formula_shows(scripts, monkeypat
     assert status == 0 and "FAILS" not in output, output
     assert output.index("theory.json") < output.index("theory.png")
     assert sorted(os.listdir(out)) == ["theory.json", "theory.png"]
-    claims = json.loads((out / "theory.json").read_text())["claims"]
-    verdicts = {r["claim"]: r["verdict"] for r in claims}
-    assert len(verdicts) == 28 and verdicts["Remark above Eq. 4"] == "ambiguous"
+    rows = json.loads((out / "theory.json").read_text())["claims"]
+    verdicts = {r["claim"]: r["verdict"] for r in rows}
+    assert len(verdicts) == 34 and verdicts["Remark above Eq. 4"] == "ambiguous"
     broken = {"Eq. 4": "I_G_at_0", "Eq. 5": "I_G_at_1", "Eq. 6": "I_equal"}
     broken |= {"Eq. 7": "dI_equal", "Eq. 8": "d2I_equal", "Eq. 9": "d2I_equal_at_half"}
     broken |= {"Eq. 10": "I_max", "Eq. 12": "I_D", "ceiling": "ceiling"}
@@ -146,7 +148,7 @@ def test_theory_without_torch_and_that_a_broken_formula_shows(scripts, monkeypat
         monkeypatch.setattr(theory, name, lambda *at, old=old: old(*at) + at[0] / 99)
     monkeypatch.setattr(theory, "dI_G", theory.dI_G_as_printed)
     monkeypatch.setattr(theory, "I_symmetric", theory.I_symmetric_as_printed)
-    failed = {r["claim"] for r in theory.check_claims() if r["verdict"] == "FAILS"}
+    failed = {r["claim"] for r in claims.check_claims() if r["verdict"] == "FAILS"}
     assert failed >= {*broken, "Eq. 2", "Eq. 3", "Eq. 11", "Corollary 3.4"}
 
 
@@ -172,7 +174,7 @@ def test_the_first_push_is_towards_both_and_where_gradient_ascent_leads():
     for begin, m, end in ((0.38, 0.5, 0), (0.95, 0.64, 1), (0.95, 0.69, 0)):
         assert theory.ascend(begin, begin, 1, 1, 1, m)[-1, 1] == end
     for m, lines in ((0, 0), (0.5, 2), (0.7, 0), (1, 0)):
-        theory.draw_landscape(ax := theory.Figure().subplots(), 64, 64, m)
+        landscape.draw_landscape(ax := landscape.Figure().subplots(), 64, 64, m)
         dashed = [line for line in ax.lines if line.get_linestyle() == "--"]
         assert len(ax.texts) == 4 + lines == 4 + len(dashed)
         ax.figure.canvas.draw()
@@ -319,7 +321,7 @@ def test_functions_refuse_bad_arguments_by_name_and_value():
         ("P1", theory.dI_G, 0.5, 0, 1, 1, 0.5), ("P2", theory.d2I_G, 0.5, 1, -2, 1, 0.5),
         ("P", theory.I_max, inf, 1), ("m", theory.I_G_at_0, 1, 1, 1, 1.01),
         ("m", theory.ceiling, 1, 1, 1, -0.1), ("P", theory.undecided_end, 0, 1, 0.5),
-        ("m", theory.draw_landscape, ax, 1, 1, 2), ("y", theory.I_symmetric, 0.6, 1, 1),
+        ("m", landscape.draw_landscape, ax, 1, 1, 2), ("y", theory.I_symmetric, 0.6, 1, 1),
         ("c", theory.F, 0, 2, 1, 1, 1, 0.5), ("m", theory.dividing_point, 1, 1, 0),
         ("square", lambda: data.Shape(square=0)),
         ("square", lambda: data.Shape(square=2.5)),
@@ -491,7 +493,11 @@ def test_the_files_are_as_alike_and_as_free_of_each_other_as_they_say(tmp_path):
     for name, where in (("data", "^"), ("theory", r"^\s*")):
         found = re.findall(where + line, text[name], re.MULTILINE)
         assert {"".join(pair) for pair in found} <= allowed
-        allowed = sys.stdlib_module_names | {"numpy", "matplotlib", "common"}
+        allowed = (
+            sys.stdlib_module_names
+            | {"numpy", "matplotlib", "common"}
+            | {"claims", "landscape"}
+        )
     for steps in (1, 10, 400, 4000):  # and a training is looked at often enough
         moments = common.moments(steps)
         assert {*range(1, min(steps, 8) + 1)} <= moments <= {*range(1, steps + 1)}
@@ -631,7 +637,7 @@ def test_two_decisions_by_counted_pixels_and_by_autograd():
     P, b = 4, 2
     ends = {"left": (1, 0), "right": (0, 1), "both": (1, 1), "neither": (0, 0)}
     value = {
-        d: [theory.counted_F(*at, P, P, b, k) for k in (1, 0)] for d, at in ends.items()
+        d: [claims.counted_F(*at, P, P, b, k) for k in (1, 0)] for d, at in ends.items()
     }
     value["unlearned"] = [0, 0]
     for m in (ONE / 5, ONE / 2, ONE * 4 / 5):

@@ -19,7 +19,6 @@ from fractions import Fraction
 from itertools import product
 
 import numpy as np
-from matplotlib.figure import Figure
 
 import common
 
@@ -188,16 +187,20 @@ def common_push(p, area, P1, P2, b, m=0.5):
     return push(P1, m), push(P2, 1 - m)
 
 
-def dividing_point(P, b, m=0.5):
+def dividing_point(P, b, m=0.5, score="IoU"):
     """a*, where F is lowest along a: ascent leads to a = 1 from above, to 0 from below.
     For m = 1/2 it is (sqrt(P(P+b)) - P)/b = 1/(1 + sqrt(1 + b/P)) < 1/2. So an
     undecided network, a = c = 1/2, is above it for both instances and climbs to "both",
     never to "neither". For the right instance's c* pass P2 and n. Far from m = 1/2 it
-    leaves [0, 1]. ValueError for m = 0, too."""
+    leaves [0, 1], and for Dice it may be infinite. ValueError for m = 0, too."""
     check(P=P, b=b, m=m)
+    instance_scores(1, P, b, score)  # which checks the score
     if np.any(m == 0):
         raise ValueError(f"m must be positive for a dividing point, got {m}")
     r = (1 - m) / m
+    if score == "Dice":  # (2P + b + ab) / (2P + ab) = 1 / v there
+        v = (r * P / (P + b)) ** 0.5
+        return v / (1 - v) - 2 * P / b if v < 1 else np.inf
     # (sqrt(r P (P + b)) - P) / b, in a form that does not cancel for small b
     return P * ((r - 1) * P / b + r) / ((r * P * (P + b)) ** 0.5 + P)
 
@@ -236,6 +239,121 @@ def ascend(a, c, P1, P2, b, m, rate=0.05, steps=2000):
         moved = (share + rate * up for share, up in zip(path[-1], slopes))
         path.append([min(max(share, 0), 1) for share in moved])
     return np.array(path)
+
+
+# --------------------------------------------------------------------------------------
+# Beyond the paper: one instance by itself. It owns the common region with probability p
+# and gets a share a of it; p is m or n with two owners, 1/K with K equally likely ones.
+# The mean score over all instances is the sum of such terms: each has its way alone.
+
+
+def instance_scores(a, P, b, score="IoU"):
+    """What an instance that gets a share a of b scores: (if it owns b, if it does not).
+    The IoUs are u = (P+ab)/(P+b) and q/u with q = P/(P+b): their product is q for every
+    a. ValueError: a score that is neither IoU nor Dice."""
+    check(a=a, P=P, b=b)
+    ious = (P + a * b) / (P + b), P / (P + a * b)
+    if score not in ("IoU", "Dice"):
+        raise ValueError(f"score must be IoU or Dice, got {score!r}")
+    return ious if score == "IoU" else tuple(2 * u / (1 + u) for u in ious)
+
+
+def instance_mean(a, p, P, b, score="IoU"):
+    """f(a), the mean score of an instance that gets a share a of b: p u + (1-p) q/u."""
+    check(p=p)
+    own, other = instance_scores(a, P, b, score)
+    return p * own + (1 - p) * other
+
+
+def instance_slope(a, p, P, b, score="IoU"):
+    """The derivative of instance_mean in a. It changes its sign once at most, from minus
+    to plus: local maxima are at the ends, a = 1 (given) and a = 0 (not given)."""
+    check(p=p)
+    instance_scores(a, P, b, score)  # which checks the rest
+    if score == "IoU":
+        own, other = b / (P + b), P * b / (P + a * b) ** 2
+    else:
+        own = 2 * b * (P + b) / (2 * P + b + a * b) ** 2
+        other = 2 * P * b / (2 * P + a * b) ** 2
+    return p * own - (1 - p) * other
+
+
+def better_end(p, P, b, score="IoU"):
+    """Which end scores more, "given", "not given" or "tie": f(1) - f(0) is 2p - 1 times
+    b/(P+b), for Dice times b/(2P+b), so that p alone decides."""
+    p, P, b = map(Fraction, (p, P, b))
+    gain = instance_mean(1, p, P, b, score) - instance_mean(0, p, P, b, score)
+    return "given" if gain > 0 else "not given" if gain < 0 else "tie"
+
+
+def local_maxima(p, P, b, score="IoU"):
+    """Which ends no small step improves: a set of "given" and "not given". "Given" is one
+    for IoU while b/P > 1/p - 2; "not given", with 1-p for p, alike."""
+    p, P, b = map(Fraction, (p, P, b))
+    up = {"given": instance_slope(1, p, P, b, score) > 0}
+    up["not given"] = instance_slope(0, p, P, b, score) < 0
+    return {end for end, holds in up.items() if holds}
+
+
+def climbs_to(p, P, b, score="IoU", a=0.5):
+    """The end to which ascent leads from a share a, "given" or "not given"; at the very
+    dividing point, "not given"."""
+    a, p, P, b = map(Fraction, (a, p, P, b))
+    return "given" if instance_slope(a, p, P, b, score) > 0 else "not given"
+
+
+def owners(K, P, b, score="IoU"):
+    """The mean sum of the scores of K instances, of which each owns b equally often, if
+    "all" get it, "one" or "nobody". For K > 2 nobody beats one beats all; for K = 2 they
+    tie. ValueError: K not a whole number from 2."""
+    if K < 2 or K != int(K):
+        raise ValueError(f"K must be a whole number from 2, got {K}")
+    given, not_given = (instance_mean(a, Fraction(1, K), P, b, score) for a in (1, 0))
+    one = given + (K - 1) * not_given
+    return {"all": K * given, "one": one, "nobody": K * not_given}
+
+
+def limits(p, score="IoU"):
+    """The b/P above which giving b to an instance with prior p is a local maximum, and
+    above which an undecided network, a = 1/2, climbs to it: a pair, (0, 0) from p = 1/2
+    on. With s = 1/p - 2, which is K - 2 for K equally likely owners, they are, for IoU, s
+    and T = 2s + 2 sqrt(s(s+1)), where r^2 = 4s(r+1), for Dice T and the root of r^3 =
+    s(3r+4)^2. ValueError for p = 0, too: nothing makes it a maximum."""
+    check(p=p)
+    instance_scores(1, 1, 1, score)  # which checks the score
+    if p == 0:
+        raise ValueError(f"p must be positive for a limit, got {p}")
+    if p >= 0.5:
+        return 0, 0
+    s = 1 / p - 2
+    T = 2 * s + 2 * (s * (s + 1)) ** 0.5
+    if score == "IoU":
+        return s, T
+    roots = np.roots([1, *(float(-s * k) for k in (9, 24, 16))])
+    return T, roots.real.max()  # the others are negative or complex, and to the left
+
+
+def bend(score, u, power=1):
+    """The second derivative, in ln u, of a score that is a function of the IoU u. At
+    p = 1/2 an instance has the IoUs u and q/u, whose logarithms have the same mean for
+    every share. So where the score bends up (> 0, convex) the two ends tie and a*, see
+    dividing_point, is worst; where it is straight (0) nothing decides; where it bends
+    down a* is best. IoU^power bends up throughout, Dice^power where u < power.
+    ValueError: a score that is not known, or a power not positive and finite."""
+    check(u=u, P=power)
+    if score not in BENDS:
+        raise ValueError(f"score must be among {', '.join(BENDS)}, got {score!r}")
+    return BENDS[score](u, power)
+
+
+BENDS = {
+    "IoU": lambda u, k: k**2 * u**k,
+    "Dice": lambda u, k: k * (2 * u / (1 + u)) ** k * (k - u) / (1 + u) ** 2,
+    "ln IoU": lambda u, k: 0 * u,
+    "ln Dice": lambda u, k: -u / (1 + u) ** 2,
+    "-(1 - IoU)^2": lambda u, k: 2 * u * (1 - 2 * u),
+    "-(1 - Dice)^2": lambda u, k: 4 * u * (1 - 4 * u + u**2) / (1 + u) ** 4,
+}
 
 
 # --------------------------------------------------------------------------------------
@@ -324,295 +442,18 @@ def whole_ceiling(P, b):
 
 
 # --------------------------------------------------------------------------------------
-# The checks
-
-
-@np.vectorize
-def counted_F(a, c, P1, P2, b, m):
-    """F, a Fraction, without any formula: whole pixels are counted. To its P1 own ones
-    the left instance gets the first of the b common ones, the right one the last."""
-    end, score = int(P1 + b + P2), 0
-    left, right = set(range(int(P1 + a * b))), set(range(int(P1 + b - c * b), end))
-    for prior, edge in (m, int(P1 + b)), (1 - m, int(P1)):  # where the right one begins
-        for mask, truth in (left, set(range(edge))), (right, set(range(edge, end))):
-            score += prior * Fraction(len(mask & truth), len(mask | truth))
-    return score
-
-
-def counted_whole(a, c, s, P, b):
-    """whole_score, a Fraction, from pixels: one lobe, then the square, then the other."""
-    end, score = int(2 * P + b), Fraction(0)
-    mask = {*range(int(a * P)), *range(int(P), int(P + s * b))}
-    mask |= set(range(end - int(c * P), end))
-    for truth in set(range(int(P + b))), set(range(int(P), end)):
-        score += Fraction(len(mask & truth), 2 * len(mask | truth))
-    return score
-
-
-def slope(f, x, *rest, h=Fraction(1, 10**30)):
-    """Central difference of f(x, *rest) in x. In fractions its error is about h^2."""
-    return (f(x + h, *rest) - f(x - h, *rest)) / (2 * h)
-
-
-def grid(*axes):
-    """All combinations of values, as exact fractions: an array for each axis."""
-    return np.array([[*map(Fraction, case)] for case in product(*axes)]).T
-
-
-def check_claims():
-    """Check the claims of the paper, and those beyond it, on grids of exact fractions.
-
-    Returns a list of dicts: claim, how (it was checked), error (the largest), verdict
-    and, for a wrong printed form, printed_error (its largest) and printed_worst_at."""
-    rows = []
-
-    def row(claim, how, *results, verdict="holds", printed=None):
-        # A result is a gap, which should be zero, or says whether the claim holds.
-        gaps = [1 - r if r.dtype == bool else abs(r) for r in results]
-        error = float(np.max(gaps))  # identities: 0; difference quotients: about 1e-58
-        verdict = "holds once corrected" if printed else verdict
-        verdict = verdict if error < 1e-50 else "FAILS"
-        rows.append({"claim": claim, "how": how, "error": error, "verdict": verdict})
-        if printed:
-            names, case, off = printed
-            off, *worst = max(zip(abs(off), *case))
-            where = ", ".join(f"{k} = {v}" for k, v in zip(names.split(), worst))
-            rows[-1] |= {"printed_error": float(off), "printed_worst_at": where}
-
-    beyond = {"verdict": "holds (beyond the paper)"}
-    half, sizes, step = Fraction(1, 2), ("1/3", 1, "9/2"), Fraction(1, 10**6)
-    shares, priors = [Fraction(k, 8) for k in range(9)], (0, "1/5", half, "5/7", 1)
-    inner = shares[1:-1]  # a central difference needs room on both sides
-    quarters, whole = shares[::2], (1, 3, 8)  # of 4 or 8 common pixels; own pixels
-    pixels = a, c, *ends = grid(quarters, quarters, whole, whole, (4, 8), priors)
-    counted = counted_F(*pixels)
-    row("Eq. 1", "pixels counted", (I_G(a, *ends) - counted)[a + c == 1])
-    x, *ends = at = grid(inner, sizes, sizes, sizes, priors)
-    gap, off = dI_G(*at) - slope(I_G, *at), dI_G_as_printed(*at) - dI_G(*at)
-    row("Eq. 2", "difference quotient of Eq. 1", gap, printed=("x P1 P2 b m", at, off))
-    gap, off = d2I_G(*at) - slope(dI_G, *at), d2I_G_as_printed(*at) - d2I_G(*at)
-    row("Eq. 3", "difference quotient of Eq. 2", gap, printed=("x P1 P2 b m", at, off))
-    # Strictly convex: below its chord and bent upwards. And below the better end.
-    score, at_0, at_1 = I_G(*at), I_G(0, *ends), I_G(1, *ends)
-    below = score < (1 - x) * at_0 + x * at_1, score < np.maximum(at_0, at_1)
-    row("Theorem 3.1", "chord, second derivative, best end", d2I_G(*at) > 0, *below)
-    # "The maxima will depend on m ... and P_1, P_2 and b." Their value does. Which end
-    # is best does not: I(0) - I(1) is n - m times what is positive for all sizes.
-    P1, P2, b, m = ends = grid(sizes, sizes, sizes, priors)
-    at_0, at_1 = I_G(0, *ends), I_G(1, *ends)
-    gap = at_0 - at_1 - (1 - 2 * m) * (2 - P1 / (P1 + b) - P2 / (P2 + b))
-    moves = (ceiling(*ends) < ceiling(2 * P1, P2, b, m)) | (m == 0) | (m == 1)
-    how = "sizes move the value, not the end"
-    row("Remark above Eq. 4", how, gap, moves, verdict="ambiguous")
-    row("Eq. 4", "Eq. 1 at x = 0", I_G_at_0(*ends) - at_0)
-    row("Eq. 5", "Eq. 1 at x = 1", I_G_at_1(*ends) - at_1)
-    # x = 0, b to the right one, is true with probability n. The proof has it so too.
-    gain = I_G_at_0(P1, P1, b, m) - I_G_at_1(P1, P1, b, m)
-    signs = (gain > 0) == (m < half), (gain < 0) == (m > half)
-    how = "Eqs. 4, 5: x = 0 is best when n > m"
-    row("Corollary 3.2", how, *signs, verdict="reversed")
-    x, P, b = at = grid(inner, sizes, sizes)
-    row("Eq. 6", "Eq. 1 with P1 = P2, m = 1/2", I_equal(*at) - I_G(x, P, P, b, half))
-    row("Eq. 7", "difference quotient of Eq. 6", dI_equal(*at) - slope(I_equal, *at))
-    row("Eq. 8", "difference quotient of Eq. 7", d2I_equal(*at) - slope(dI_equal, *at))
-    row("Eq. 9", "Eq. 8 at x = 1/2", d2I_equal_at_half(P, b) - d2I_equal(half, P, b))
-    gaps = [I_max(P, b) - I_equal(end, P, b) for end in (0, 1)]
-    row("Eq. 10", "Eq. 6 at both ends", *gaps)
-    # The slope is zero at 1/2 and has the sign of x - 1/2 elsewhere: one minimum.
-    signs = (dI_equal(*at) > 0) == (x > half), (dI_equal(*at) < 0) == (x < half)
-    row("Theorem 3.3", "sign of Eq. 7 on both sides of 1/2", *signs)
-    y, P, b = at = grid([share - half for share in shares], sizes, sizes)
-    right, up, down = I_symmetric(*at), I_equal(half + y, P, b), I_equal(half - y, P, b)
-    gaps, off = (right - up, right - down), I_symmetric_as_printed(*at) - right
-    row("Eq. 11", "Eq. 6 at 1/2 + y and 1/2 - y", *gaps, printed=("y P b", at, off))
-    row("Corollary 3.4", "Eq. 6 mirrored", up - down)
-    P, b = grid(whole, (1, 2, 5))
-    row("Eq. 12", "pixels counted", I_D(P, b) - counted_F(1, 1, P, P, b, half))
-    P, b = at = grid(sizes, sizes)
-    row("Theorem 3.5", "Eq. 12 = Eq. 10", I_D(P, b) - I_max(P, b))
-    # "Neither" ties as well: a tie prefers none. Nor does it need equal areas.
-    tie = [F(*corner, P, P, b, half) - I_max(P, b) for corner in CORNERS.values()]
-    how = "four corners of F tie"
-    row("  so that both is preferred", how, *tie, verdict="does not follow")
-    a, c, *trio = grid((0, 1), (0, 1), sizes, sizes, sizes)
-    tie = F(a, c, *trio, half) - ceiling(*trio, half)
-    row("  nor are equal areas needed", "they tie for P1 != P2 too", tie, **beyond)
-    row("F(a, c)", "pixels counted", F(*pixels) - counted, **beyond)
-    best = counted.reshape(5, 5, -1).max((0, 1))  # over the quarters a and c
-    gap = ceiling(*pixels[2:, : len(best)]) - best
-    row("ceiling", "best F(a, c), pixels counted", gap, **beyond)
-    # dF/da is positive where (P + ab)^2 > P(P+b). At a = 1/2 they differ by b^2/4, so
-    # an undecided network is above a* and is pushed up, for the right instance too.
-    gap, how = (P + b / 2) ** 2 - P * (P + b) - b**2 / 4, "(P+b/2)^2 - P(P+b) = b^2/4"
-    both = np.array([undecided_end(*pair, half) == "both" for pair in at.T])
-    row("a* < 1/2: undecided goes to both", how, gap, both, **beyond)
-    # The pair fills the image, or a quarter of it.
-    p, times, *trio = grid(shares, (1, 4), sizes, sizes, sizes)
-    push = np.array(common_push(p, times * sum(trio), *trio, half)) > 0
-    row("an untrained mask goes to both", "push on it at every level", push, **beyond)
-    results = []  # at the bounds the push on c is zero: just below them up, above down
-    for bound, c in (undecided_prior_limit, half), (both_prior_limit, 1):
-        ms = [bound(P, b) + s for s in (-step, 0, step)]
-        lower, zero, upper = (dF(c, c, P, P, b, m)[1] for m in ms)
-        results += [lower > 0, zero, upper < 0]
-    row("how far m may leave 1/2", "dF/dc changes sign there", *results, **beyond)
-    # Two decisions: every answer to every one, with exact payoffs.
-    P, b, m = at = grid(sizes, sizes, priors[1:-1])
-    two = {("left", "right"), ("right", "left")}
-    only = np.array([equilibria(*case) == two for case in at.T])
-    row("two decisions: left and right", "every answer to every one", only, **beyond)
-    pays = [[payoff("both", d, *case) for case in at.T] for d in ("unlearned", "left")]
-    (stuck, moved), q = np.array(pays), P / (P + b)
-    gaps, how = (
-        (stuck - (1 + q), moved - stuck - m * (1 - q)),
-        "the idle one gains by left",
-    )
-    row("4.1.2: a Nash equilibrium", how, *gaps, moved > stuck, verdict="contradicted")
-    a, c, s, P, b = at = grid(quarters, quarters, quarters, (4, 8, 20), (4, 8))
-    score, most = whole_score(*at), whole_ceiling(P, b)
-    gap = score - np.array([counted_whole(*case) for case in at.T])
-    ends = (s == 1) & ((a == 1) & (c * (1 - c) == 0) | (a == 0) & (c == 1))
-    signs = (score == most) == ends, (score < most) == ~ends
-    how = "pixels counted; three masks tie"
-    row("one mask a decision: (P+b)/(2P+b)", how, gap, *signs, **beyond)
-    return rows
-
-
-# --------------------------------------------------------------------------------------
-# The figure
-
-MS = {0.3: "#08519c", 0.4: "#5b9bd5", 0.5: "black", 0.6: "#f0a04b", 0.7: "#c04a00"}
-THICK, THIN = {"color": "black", "lw": 3.5}, {"color": "#00806a", "lw": 1.8}
-PRINTED = {"color": "#d6279a", "ls": (0, (4, 2)), "lw": 1.8}  # a form that is wrong
-CEILING = {"color": "0.7", "lw": 7, "solid_capstyle": "butt", "zorder": 0}
-WORST = {"marker": "v", "color": "black", "ms": 9, "ls": "none"}
-SETTING = """What one decision can score when the truth is ambiguous
-
-Two own regions of P1 and P2 pixels (P if they are equal) touch a common region of b
-pixels. The left one owns it with probability m, else the right one.
-Dashed in magenta: what the paper prints, where it is wrong."""
-READING = """A network gives a share a of the common region to
-the left instance and, freely, a share c to the right.
-
-All corners score the same: the tie of Theorem 3.5
-prefers none of them. Eq. 12 is the corner "both".
-The score rises away from the dashed lines. Undecided,
-a = c = 1/2, is above both for every b: the way up
-from there leads to "both"."""
-
-
-def draw_landscape(ax, P, b, m=0.5):
-    """Draw F for P1 = P2 = P into a matplotlib Axes: contours (returned), flow of the
-    gradient, corners, and dividing points if between 0 and 1."""
-    a, c = np.meshgrid(*[np.linspace(0, 1, 101)] * 2)  # (101, 101), a along the columns
-    contours = ax.contourf(a, c, F(a, c, P, P, b, m), levels=14, cmap="cividis")
-    flow = {"color": "white", "density": 0.55, "linewidth": 0.6, "arrowsize": 0.8}
-    ax.streamplot(a, c, *dF(a, c, P, P, b, m), **flow)
-    label = "a*, c*: the score is lowest here along a, along c"
-    for line, name, turn, p in (ax.axvline, "a*", 90, m), (ax.axhline, "c*", 0, 1 - m):
-        star = dividing_point(P, b, p) if p else np.inf
-        if 0 < star < 1:
-            line(star, color="white", ls="--", lw=1.2, label=label)
-            x, y, side = (star - 0.01, 0.02, "right") if turn else (0.02, star, "left")
-            look = {"rotation": turn, "ha": side, "color": "white", "fontsize": 8}
-            ax.text(x, y, f"{name} = {star:.3f}", va="bottom", **look)
-            label = None  # once in the legend
-    look = {"fontsize": 9, "va": "center", "zorder": 5}
-    look |= {"bbox": {"boxstyle": "round", "fc": "white", "ec": "none", "alpha": 0.85}}
-    look |= {"arrowprops": {"arrowstyle": "-", "color": "white"}}
-    for name, (i, j) in CORNERS.items():  # names keep off the diagonals: paths go there
-        at, text = (0.03 + 0.94 * i, 0.28 + 0.44 * j), f"{F(i, j, P, P, b, m):.3f}"
-        side = "right" if i else "left"
-        ax.annotate(f"{name}\n{text}", (i, j), at, ha=side, **look)
-        ax.plot(i, j, "o", color="white", mec="black", ms=9, clip_on=False, zorder=5)
-    ax.set(xlabel="a: share of the common region given to the left instance")
-    ax.set(ylabel="c: share of it given to the right instance")
-    ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
-    return contours
-
-
-def plot():
-    """Draw every equation, the paper's Fig. 2 as (a-c), and F. Returns the Figure."""
-    fig = Figure(figsize=(9, 13.5), layout="constrained")
-    upper, lower = fig.subfigures(2, 1, height_ratios=(2.6, 1))
-    axes = upper.subplot_mosaic("ab;cd;ef")
-    P, b, x, ms = 4.0, 1.0, np.linspace(0, 1, 201), np.array([*MS])
-    for ax, f in zip(axes.values(), (I_G, dI_G, d2I_G)):
-        for m, colour in MS.items():
-            y = f(x, P, P, b, m)
-            ax.plot(x, y, color=colour, lw=1.5)
-            ax.text(1.06, y[-1], f"m = {m}", color=colour, va="center", fontsize=8)
-    starts, ends, r = I_G_at_0(P, P, b, ms), I_G_at_1(P, P, b, ms), 4 * x[1:]  # r: b/P
-    circles = {"color": "black", "marker": "o", "ls": "none", "ms": 5}
-    squares, pair = circles | {"marker": "s"}, circles | {"color": MS[0.3], "ls": ":"}
-    y, two, wrong = [0.2, 0.8], np.full(2, 0.3), I_symmetric_as_printed(x - 0.5, 1, 1)
-    for panel, across, up, look, name in (
-        ("a", x, I_equal(x, P, b), THICK, "Eq. 6: m = 1/2"),
-        ("a", 0 * ms, starts, circles, "Eq. 4: the end x = 0"),
-        ("a", 0 * ms + 1, ends, squares, "Eq. 5: the end x = 1"),
-        ("a", x, 0 * x + I_max(P, b), CEILING, "Eqs. 10, 12: ceiling for m = 1/2"),
-        ("a", 0.5, I_equal(0.5, P, b), WORST, "Theorem 3.3: worst split, m = 1/2"),
-        ("b", x, dI_equal(x, P, b), THICK, "Eq. 7: m = 1/2"),
-        ("b", 0.5, 0, WORST, "slope 0: worst split, m = 1/2"),
-        ("b", x, dI_G_as_printed(x, P, P, b, 0.7), PRINTED, "Eq. 2 printed: m = 0.7"),
-        ("c", x, d2I_equal(x, P, b), THICK, "Eq. 8: m = 1/2"),
-        ("c", 0.5, d2I_equal_at_half(P, b), WORST, "Eq. 9: m = 1/2, x = 1/2"),
-        ("c", x, d2I_G(x, P, 3, b, 0.5), THIN, "Eq. 3 corrected: P2 = 3, m = 1/2"),
-        ("c", x, d2I_G_as_printed(x, P, 3, b, 0.5), PRINTED, "Eq. 3 printed: P2 = 3"),
-        ("d", x, 0 * x + I_max(1, 1), CEILING, "Eq. 10: ceiling"),
-        ("d", x, I_symmetric(x - 0.5, 1, 1), THICK, "Eq. 11 corrected, which is Eq. 6"),
-        ("d", y, I_symmetric(two, 1, 1), pair, "a symmetric pair scores the same"),
-        ("d", x, wrong, PRINTED, "Eq. 11 printed: below Eq. 10 at the ends"),
-        ("e", x, ceiling(1, 1, 1, x), CEILING, "ceiling: the better of the two"),
-        ("e", x, I_G_at_0(1, 1, 1, x), {"color": MS[0.3]}, "Eq. 4: right gets b"),
-        ("e", x, I_G_at_1(1, 1, 1, x), {"color": MS[0.7]}, "Eq. 5: left gets b"),
-        ("e", x, 1.5 - abs(x - 0.5), PRINTED, "Corollary 3.2 printed: the worse"),
-        ("f", r, I_max(1, r), CEILING, "Eqs. 10, 12: b to one or to both"),
-        ("f", r, I_equal(0.5, 1, r), THICK, "Eq. 6 at x = 1/2: b split evenly"),
-    ):
-        axes[panel].plot(across, up, label=name, **look)
-    titles = {
-        "a": "Any split is worse than the best end\nEqs. 1, 4-6, 10, 12; P = 4, b = 1",
-        "b": "The slope of (a): one minimum\nEqs. 2 (corrected), 7; P = 4, b = 1",
-        "c": "The slope rises: (a) is convex\nEqs. 3 (corrected), 8, 9; P = 4, b = 1",
-        "d": "The score mirrors itself at x = 1/2\nEqs. 6, 10, 11; b = P, m = 1/2",
-        "e": "The likelier owner should get b\nEqs. 4, 5, Corollary 3.2; b = P",
-        "f": "The larger b, the more an even split costs\nEqs. 6, 10, 12; m = 1/2",
-    }
-    below = {"e": "m: probability that the left instance owns b"}
-    below |= {"f": "b/P: size of the common region"}
-    beside = {"b": "slope of the score", "c": "second derivative of the score"}
-    for panel, ax in axes.items():
-        ax.set_title(f"({panel}) {titles[panel]}", fontsize=10, loc="left")
-        ax.set(xlabel=below.get(panel, "x: share of b given to the left instance"))
-        score = "IoU left + IoU right,\naveraged over both truths"
-        ax.set(ylabel=beside.get(panel, score))
-        legend = ax.legend(fontsize=8, loc="upper center")
-        bottom, top = ax.get_ylim()  # room for the legend above the curves
-        ax.set_ylim(bottom, top + (top - bottom) * 0.16 * len(legend.texts))
-    axes["d"].set_xticks([0, 0.2, 0.5, 0.8, 1], ["0", "1/2 - y", "1/2", "1/2 + y", "1"])
-    ax, key = lower.subplots(1, 2)
-    lower.colorbar(draw_landscape(ax, 1, 1), ax=ax, label="average score F", shrink=0.8)
-    path, red = ascend(0.5, 0.5, 1, 1, 1, 0.5).T, "#e0301e"
-    ax.plot(*path, color="white", lw=5, zorder=6)
-    ax.plot(*path, color=red, lw=3, label="gradient ascent from undecided", zorder=6)
-    ax.plot(0.5, 0.5, "s", color=red, mec="white", ms=10, zorder=7)
-    ax.plot([0, 1], [1, 0], "k:", label="the paper's splits, c = 1 - a")
-    title = '(g) Why "both": the corners tie, the way there decides\n'
-    ax.set_title(title + "own regions learned, b = P, m = 1/2", fontsize=10, loc="left")
-    key.text(0, 0.98, READING, va="top", fontsize=9)
-    key.legend(*ax.get_legend_handles_labels(), loc="lower left", facecolor="0.6")
-    key.axis("off")
-    fig.suptitle(SETTING, fontsize=10)
-    return fig
 
 
 def main(argv=None):
     """Check, print, save, draw. Returns the numbers (theory.json) and the Figure."""
+    # Whoever copies this file to have the equations needs neither.
+    import claims
+    import landscape
+
     parser = common.Parser(__doc__)
     args = parser.parse_args(argv)
     parser.writable(args.out)
-    rows = check_claims()
+    rows = claims.check_claims()
     print("On a grid of exact fractions; a difference quotient is off by about 1e-57.")
     layout = "{:<36}{:<37}{:>11}   {}"
     print("\n" + layout.format("claim", "checked by", "largest gap", "verdict"))
@@ -626,11 +467,11 @@ def main(argv=None):
     fig2["maxima"] = [[x, I_max(4.0, 1.0)] for x in (0, 1)]
     one = 1, 1, 1, 0.5  # P1, P2, b, m
     corners = {name: F(*corner, *one) for name, corner in CORNERS.items()}
-    landscape = {"b_over_P": 1.0, "corners": corners, "undecided": F(0.5, 0.5, *one)}
-    landscape["dividing_point"] = dividing_point(1, 1)
-    landscape["ascent_ends_at"] = ascend(0.5, 0.5, *one)[-1].tolist()
-    landscape["undecided_prior_limit"] = undecided_prior_limit(1, 1)
-    landscape["both_prior_limit"] = both_prior_limit(1, 1)
+    shares = {"b_over_P": 1.0, "corners": corners, "undecided": F(0.5, 0.5, *one)}
+    shares["dividing_point"] = dividing_point(1, 1)
+    shares["ascent_ends_at"] = ascend(0.5, 0.5, *one)[-1].tolist()
+    shares["undecided_prior_limit"] = undecided_prior_limit(1, 1)
+    shares["both_prior_limit"] = both_prior_limit(1, 1)
     kinds = [[d, e] for d, e in sorted(equilibria(1, 1, 0.5))]
     two = {"b_over_P": 1.0, "equilibria": kinds}
     two["payoffs"] = {
@@ -639,7 +480,7 @@ def main(argv=None):
     two["both_basin"] = {beta: both_basin(1, 1, beta) for beta in (5, 10, 20, 50, 100)}
     gap = payoff("both", "unlearned", 1, 1, 0.5)  # the idle one scores nothing
     two["idle_weight"] = {beta: idle_weight(gap, beta) for beta in two["both_basin"]}
-    numbers = {"claims": rows, "fig2": fig2, "landscape": landscape}
+    numbers = {"claims": rows, "fig2": fig2, "landscape": shares}
     numbers |= {"two_decisions": two, "whole_ceiling": whole_ceiling(1, 1)}
     print(
         "\nTwo decisions (b = P, m = 1/2), by the sharpness of the maximum over them:"
@@ -649,7 +490,7 @@ def main(argv=None):
         weight = two["idle_weight"][beta]
         print(f"{text}; beside (both), an idle one gets {weight:.0e} of the gradient")
     common.save(f"{args.out}/theory.json", numbers)
-    common.save(f"{args.out}/theory.png", fig := plot())
+    common.save(f"{args.out}/theory.png", fig := landscape.plot())
     return numbers, fig
 
 
