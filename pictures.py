@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from matplotlib.animation import PillowWriter
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
 import common
@@ -258,4 +259,59 @@ def draw_world(shape, x):
     ax.set_xlabel("a share x of b goes to the left instance, 1 - x to the right one")
     gallery(right, *data.sample(3, torch.Generator().manual_seed(0), shape))
     right.suptitle("Three images and the two valid groupings of each", fontsize=10)
+    return fig
+
+
+def draw_losses(found, about, kinds):
+    """What losses do with the common region: a row a loss, with its predicted and its
+    trained shares, and what a user gets. found is that of exp_losses.summarise, about
+    {name: [title, source, library]}, kinds as in losses.py. Returns the Figure."""
+    fig = Figure(figsize=(14, 11), layout="constrained")
+    ax, y, places, kind = fig.subplots(), 0, {}, None
+    columns = {1.04: "cut off at 1/2,\nit goes to", 1.4: "two heads find\nboth truths"}
+    columns |= {1.6: "two passes\nfind both"}
+    for x, text in columns.items():
+        ax.text(x, -1, text, weight="bold", va="center")
+    for name, r in found.items():
+        if kind != r["kind"]:
+            kind = r["kind"]
+            ax.text(0, y, kinds[kind], weight="bold", va="center")
+            y += 1
+        look = {"marker": "D", "ms": 12, "ls": "none", "mec": "black", "clip_on": False}
+        if kind == "flat":
+            low, high = r["best"][0], r["best"][-1]
+            ax.barh(y, high - low, 0.5, low, fc="0.85", ec="black", zorder=1)
+        else:
+            ax.plot(r["best"], [y] * len(r["best"]), mfc="white", **look)
+        if abs(r["slides_to"] - 0.5) > 0.05:
+            arrow = {"arrowstyle": "->", "color": "0.5", "shrinkB": 6}
+            ax.annotate("", (r["slides_to"], y), (0.5, y), arrowprops=arrow)
+        for side, (colour, up) in enumerate(((RED, -0.2), (YELLOW, 0.2))):
+            x = [pair[side] for pair in r["measured"]]
+            look = {"s": 22, "color": colour, "ec": "black", "lw": 0.5, "zorder": 3}
+            ax.scatter(x, [y + up] * len(x), clip_on=False, **look)
+        gets = ", ".join(f"{end} {k}" for end, k in r["gets"].items())
+        pairs = [f"{r[k]['found']} of {r[k]['of']}" for k in ("heads", "recurrent")]
+        for x, text in zip(columns, (gets, *pairs)):
+            ax.text(x, y, text, va="center", fontsize=9)
+        title, source, _ = about[name]
+        places[y] = title if source == "-" else f"{title}\n({source})"
+        y += 1
+    ax.plot([0.5, 0.5], [-0.5, y], color="0.5", ls=":", zorder=0)
+    ax.set_yticks(list(places), list(places.values()), fontsize=9)
+    ax.set(xlim=(-0.02, 1.75), ylim=(y - 0.4, -1.6), xticks=np.linspace(0, 1, 5))
+    ax.set_xlabel("a: share of the common region that a shape is given", loc="left")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.spines["bottom"].set_bounds(0, 1)
+    dot = {"marker": "o", "ls": "none", "mec": "black", "ms": 6}
+    diamond = {"marker": "D", "ls": "none", "mec": "black", "mfc": "white", "ms": 9}
+    handles = [
+        Line2D([], [], label="predicted, the best share (two: they tie)", **diamond),
+        Patch(fc="0.85", ec="black", label="predicted: all these are as good"),
+        Line2D([], [], color="0.5", label="predicted, the way from an even 1/2"),
+        Line2D([], [], mfc=RED, label="trained: the left shape, a dot a seed", **dot),
+        Line2D([], [], mfc=YELLOW, label="trained: the right shape", **dot),
+    ]
+    fig.legend(handles=handles, ncols=3, fontsize=10, **BELOW)
+    fig.suptitle("What a loss does with a region that either of two shapes could own")
     return fig
