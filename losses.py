@@ -184,7 +184,7 @@ def predict(loss, exclusive=False, parts=None):
     elif len(near) > n / 5:
         predicted = kind = "flat"
         best = shares[near].tolist()
-    at = round(0.5 * n / shares[-1].item())
+    at = min(round(0.5 * n / shares[-1].item()), n)
     while True:
         down = min(range(max(at - 1, 0), min(at + 2, n + 1)), key=curve.__getitem__)
         if curve[down] > curve[at] - 1e-5 * size:

@@ -34,10 +34,12 @@ import exp_controls
 import exp_dual
 import exp_equilibrium
 import exp_looking
+import exp_losses
 import exp_recurrent
 import exp_rotated
 import exp_single
 import landscape
+import losses
 import pictures
 import sweep
 import theory
@@ -1164,3 +1166,135 @@ def test_the_turned_pair_has_its_areas_its_two_wholes_and_its_ceiling():
     found = exp_rotated.measure(truths, parts)
     assert found == {"score": 1, "oracle_exact": 1, "pairs": 1}
     assert exp_rotated.measure(masks[:, 2:], parts)["pairs"] == 0
+
+
+def owned_by_one_of(K, P, b):
+    """The parts (K + 1, 1, W) of K instances in a row of pixels, and what is around."""
+    sizes = torch.tensor([P] * K + [b, 7])
+    labels = torch.arange(K + 2).repeat_interleave(sizes)
+    return (labels == torch.arange(K + 1)[:, None]).float()[:, None]
+
+
+def test_what_a_loss_is_predicted_to_do_is_what_theory_says():
+    score = {"iou": "IoU", "dice": "Dice"}
+    for (name, kind), K, r in product(score.items(), (2, 3, 4), (1, 5, 12, 21)):
+        parts = owned_by_one_of(K, 12, 12 * r)
+        found = losses.predict(losses.LOSSES[name], parts=parts)
+        assert found["cut"] == theory.climbs_to(ONE / K, 12, 12 * r, kind)
+        curve = torch.tensor(found["curve"]) - 1  # a mean over instances, and one truth
+        expected = [-theory.instance_mean(a, 1 / K, 1, r, kind) for a in found["shares"]]
+        assert curve.tolist() == pytest.approx(expected, abs=1e-5)
+        best = theory.better_end(ONE / K, 12, 12 * r, kind)
+        ends = {"tie": "ends tie", "not given": 0.0}
+        assert found["predicted"] == ends[best]
+    star = theory.dividing_point(64, 64)
+    for name, best in {
+        "log-iou": "flat", "log-dice": star, "squared-iou": star, "cross-entropy": 0.5,
+        "lovasz": "flat", "iou-batch": 1, "dice-batch": 1, "tversky-misses": 1,
+        "tversky-alarms": 0, "focal-tversky": 1,
+    }.items():
+        found = losses.predict(losses.LOSSES[name])["predicted"]
+        assert found == best or found == pytest.approx(best, abs=1e-3), name
+    # Cross-entropy is lowest at the prior of one in K; a softmax gives no pixel twice.
+    for K in (2, 3, 4):
+        for name in ("cross-entropy", "softmax"):
+            loss, parts = losses.LOSSES[name], owned_by_one_of(K, 9, 9)
+            found = losses.predict(loss, name == "softmax", parts)["predicted"]
+            assert found == pytest.approx(1 / K, abs=1e-3)
+    # Focal: alpha (1-a)^2 ln a + (1-alpha) a^2 ln (1-a), weighed by 1/2 each.
+    a = np.linspace(0.001, 0.999, 9999)
+    cost = -(0.25 * (1 - a) ** 2 * np.log(a) + 0.75 * a**2 * np.log(1 - a))
+    found = losses.predict(losses.focal)["predicted"]
+    assert found == pytest.approx(a[cost.argmin()], abs=1e-3)
+
+
+def test_losses_where_libraries_that_have_them_are_installed():
+    p = torch.rand(3, 2, 8, 8, generator=seeded(0)).double()
+    t = (torch.rand(3, 2, 8, 8, generator=seeded(1)) < 0.4).double()
+    logits, expected = p.logit(), {}
+    one_by_one = [x.flatten(0, 1)[:, None] for x in (p, t)]  # each (6, 1, 8, 8)
+    with contextlib.suppress(ImportError):
+        from monai import losses as m
+
+        exact = {"smooth_nr": 0, "smooth_dr": 1e-12}
+        expected |= {"iou": m.DiceLoss(jaccard=True, **exact)(p, t)}
+        expected |= {"dice": m.DiceLoss(**exact)(p, t)}
+        expected |= {"dice-squared": m.DiceLoss(squared_pred=True, **exact)(p, t)}
+        expected |= {"dice-batch": m.DiceLoss(batch=True, **exact)(p, t)}
+        for name, alarms, misses in (("misses", 0.3, 0.7), ("alarms", 0.7, 0.3)):
+            tversky = m.TverskyLoss(alpha=alarms, beta=misses, **exact)
+            expected |= {f"tversky-{name}": tversky(p, t)}
+        smooth = m.DiceLoss(smooth_nr=1, smooth_dr=1)(p, t)
+        focal = m.FocalLoss(gamma=2, alpha=0.25)(logits, t)
+        entropy = torch.nn.functional.binary_cross_entropy_with_logits(logits, t)
+        expected |= {"mask2former": 5 * entropy + 5 * smooth, "sam": 20 * focal + smooth}
+    with contextlib.suppress(ImportError):
+        from torchvision.ops import sigmoid_focal_loss
+
+        expected |= {"focal": sigmoid_focal_loss(logits, t, reduction="mean")}
+    with contextlib.suppress(ImportError):
+        from segmentation_models_pytorch import losses as smp
+
+        exact = {"mode": "multilabel", "from_logits": False, "eps": 1e-12}
+        expected |= {"iou-batch": smp.JaccardLoss(**exact)(p, t)}
+        expected |= {"dice-batch ": smp.DiceLoss(**exact)(p, t)}
+        binary = exact | {"mode": "binary", "log_loss": True}
+        for name, loss in ("log-iou", smp.JaccardLoss), ("log-dice", smp.DiceLoss):
+            of = loss(**binary)
+            each_one = [of(x[None], y[None]) for x, y in zip(*one_by_one)]
+            expected |= {name: torch.stack(each_one).mean()}
+        lovasz = smp.LovaszLoss("binary", per_image=True)
+        expected |= {"lovasz": lovasz(one_by_one[0].logit(), one_by_one[1])}
+    if not expected:
+        pytest.skip("neither MONAI, smp nor torchvision is installed")
+    for name, value in expected.items():
+        found = losses.LOSSES[name.strip()](p, t).mean().item()
+        assert found == pytest.approx(value.item(), abs=1e-6), name
+
+
+def test_the_better_decision_counts_for_each_image_and_truth():
+    _, parts = data.sample(3, seeded(2))
+    truths = data.groupings(parts)  # (3, 2 truths, 2, H, W)
+    right = truths.clamp(0.01, 0.99)
+    decisions = torch.stack((right[0], right[1].flip(0), right[2]))  # in either order
+    for name in ("iou", "cross-entropy", "dice-batch", "lovasz", "softmax"):
+        loss = losses.LOSSES[name]
+        found = exp_losses.objective(loss, decisions, truths)
+        best = loss(right.flatten(0, 1), truths.flatten(0, 1)).mean()
+        assert found.item() == pytest.approx(best.item(), abs=1e-6)
+        assert exp_losses.objective(loss, decisions[:, :1], truths) > best + 0.01
+    net, images = VARIANTS["single"].build(Settings(), seeded(0)), data.sample(2, seeded(1))[0]
+    shares = exp_losses.decide(net, images, exclusive=True)
+    assert shares.sum(2).max() < 1 and shares.min() > 0
+    logits = torch.cat((torch.zeros(2, 1, 32, 32), net(images)), 1)
+    target = torch.randint(0, 3, (2, 32, 32), generator=seeded(3))
+    t = torch.stack((target == 1, target == 2), 1).float()
+    expected = torch.nn.functional.cross_entropy(logits, target).item()
+    found = losses.softmax(shares[:, 0], t).mean().item()
+    assert found == pytest.approx(expected, abs=1e-6)
+
+
+YOURS = """import torch
+def brier(p, t): return ((p - t) ** 2).mean()
+def nan(p, t): return p.sum() * float("nan")
+def three(p, t): return (p - t[:, :3].reshape(5)).mean()
+def frozen(p, t): return ((p - t) ** 2).mean().detach()
+"""
+
+
+def test_a_loss_of_your_own(tmp_path, capsys):
+    path = tmp_path / "my.py"
+    path.write_text(YOURS)
+    quick = ["--train", "--seeds", "3", "--set", *QUICK]
+    found, _ = exp_losses.main(["--loss", f"{path}:brier", *quick])
+    assert found["predicted"] == pytest.approx(0.5, abs=1e-3)
+    assert "a = 0.50" in (output := capsys.readouterr().out) and "seed 3" in output
+    for name, said in {
+        f"{path}:nan": "must be finite, got nan", f"{path}:three": "RuntimeError",
+        f"{path}:no": "there is no 'no'", f"{tmp_path}/no.py:f": "FileNotFoundError",
+        str(path): "must be FILE.py:NAME",
+    }.items():
+        refused(exp_losses.main, ["--loss", name], said, capsys)
+    with pytest.raises(SystemExit):
+        exp_losses.main(["--loss", f"{path}:frozen", *quick])
+    assert "does not require grad" in capsys.readouterr().err
