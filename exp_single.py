@@ -99,7 +99,8 @@ def plot(s, history, film, images, parts, masks, measured, ceiling):
     title = f"One decision, by a U-Net: {outcome}, score {measured['score']:.3f}"
     fig, panel = pictures.overview(title, history, film, images, parts, masks)
     ax = panel.subplots()
-    contours = landscape.draw_landscape(ax, s.shape.P, s.shape.b, s.m)
+    P, b = s.shape.P, s.shape.b
+    contours = landscape.draw_landscape(ax, P, P, b, s.m, 1 - s.m)
     panel.colorbar(contours, ax=ax, label="average score F(a, c)", shrink=0.8)
     pictures.path(ax, history)
     ax.set_title("Its way over the score, if the own parts are learned", fontsize=10)

@@ -21,9 +21,12 @@ from fractions import Fraction
 from itertools import combinations, product
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 import torch
+from matplotlib.backend_bases import FigureManagerBase, MouseEvent
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image, ImageChops
 
 import claims
@@ -176,7 +179,8 @@ def test_the_first_push_is_towards_both_and_where_gradient_ascent_leads():
     for begin, m, end in ((0.38, 0.5, 0), (0.95, 0.64, 1), (0.95, 0.69, 0)):
         assert theory.ascend(begin, begin, 1, 1, 1, m)[-1, 1] == end
     for m, lines in ((0, 0), (0.5, 2), (0.7, 0), (1, 0)):
-        landscape.draw_landscape(ax := landscape.Figure().subplots(), 64, 64, m)
+        ax = landscape.Figure().subplots()
+        landscape.draw_landscape(ax, 64, 64, 64, m, 1 - m)
         dashed = [line for line in ax.lines if line.get_linestyle() == "--"]
         assert len(ax.texts) == 4 + lines == 4 + len(dashed)
         ax.figure.canvas.draw()
@@ -187,6 +191,83 @@ def test_the_first_push_is_towards_both_and_where_gradient_ascent_leads():
     limit = theory.both_prior_limit(ONE, ONE)
     assert limit == Fraction(2, 3)  # where "both" is not a maximum any more
     assert theory.F(1, 1 - tiny, 1, 1, 1, limit) > theory.F(1, 1, 1, 1, 1, limit)
+
+
+def test_explore_follows_its_sliders_and_clicks():
+    matplotlib.use("agg")
+    fig, sliders = landscape.explore(show=False)
+    fig.canvas.draw_idle = lambda: None  # or each move is drawn, which takes longer
+    ax, grid = fig.axes[0], np.linspace(0, 1, 2001)
+
+    def click(*at):
+        x, y = ax.transData.transform(at)
+        event = MouseEvent("button_press_event", fig.canvas, x, y, 1)
+        fig.canvas.callbacks.process(event.name, event)
+
+    def follows(moved, start, end, best, maxima):
+        for name, value in moved.items():
+            sliders[name].set_val(value)
+        P1, P2, b, m, K = (slider.val for slider in sliders.values())
+
+        def score(a, c):  # one of the K owns b: one of these two, or none of them
+            third = P1 / (P1 + a * b) + P2 / (P2 + c * b)
+            return 2 / K * theory.F(a, c, P1, P2, b, m) + (1 - 2 / K) * third
+
+        scores = score(*np.meshgrid(*[grid[::20]] * 2))
+        levels = next(c.levels for c in ax.collections if hasattr(c, "levels"))
+        assert levels[0] <= scores.min() < levels[1]
+        assert levels[-2] < scores.max() <= levels[-1]
+        texts = {text.get_text() for text in ax.texts}
+        assert texts >= {f"{k}\n{score(*at):.3f}" for k, at in theory.CORNERS.items()}
+        lowest = grid[[score(grid, 0).argmin(), score(0, grid).argmin()]]
+        inside = {k: x for k, x in enumerate(lowest) if 0 < x < 1}
+        dashed = (line.get_xydata() for line in ax.lines if line.get_ls() == "--")
+        drawn = {k: xy[0, k] for xy in dashed for k in (0, 1) if xy[0, k] == xy[1, k]}
+        assert drawn == pytest.approx(inside, abs=1e-3)
+        assert len(texts) == 4 + len(drawn)
+        path = next(line for line in ax.lines if line.get_label() == "ascent")
+        a, c = path.get_xydata().T
+        assert (a[0], c[0]) == pytest.approx(start)
+        assert np.diff(score(a, c)).min() > -1e-9
+        assert theory.CORNERS[end] == (a[-1], c[-1])
+        gives = [theory.climbs_to(2 * m / K, P1, b, a=a[0])]
+        gives.append(theory.climbs_to(2 * (1 - m) / K, P2, b, a=c[0]))
+        assert [x == "given" for x in gives] == [*theory.CORNERS[end]]
+        said = f"leads to: {end}\n", f"\n{best}\n\nNo small step improves:\n{maxima}"
+        assert all(text in fig.texts[0].get_text() for text in said)
+
+    every, middle, one = ", ".join(theory.CORNERS), (0.5, 0.5), {"P2": 160, "m": 0.6}
+    follows({}, middle, "both", every, every)
+    follows(one, middle, "left", "left", "left, neither")
+    click(0.1, 0.9)
+    follows({"b": 256}, (0.1, 0.9), "right", "left", every)
+    follows(
+        {"K": 3, "m": 0.75}, (0.1, 0.9), "neither", "left, neither", "left, neither"
+    )
+    fig.canvas.widgetlock(ax)  # as if zooming
+    click(0.9, 0.1)
+    follows({"m": 0, "K": 2}, (0.1, 0.9), "right", "right", "right")
+    fig.canvas.draw()
+    matplotlib.pyplot.close(fig)
+
+
+def test_explore_opens_a_window_or_says_that_it_cannot(tmp_path, monkeypatch, capsys):
+    matplotlib.use("agg")
+    monkeypatch.chdir(tmp_path)
+    before = matplotlib.pyplot.get_fignums()
+    refused(theory.main, ["--explore"], "--explore: no window here", capsys)
+    assert matplotlib.pyplot.get_fignums() == before
+
+    class Window(FigureManagerBase):
+        def show(self):
+            shown.append(self.canvas.figure)
+
+    shown = []
+    monkeypatch.setattr(FigureCanvasAgg, "manager_class", Window)
+    fig, sliders = theory.main(["--explore"])
+    assert shown == [fig] and [*sliders] == ["P1", "P2", "b", "m", "K"]
+    assert not os.listdir(tmp_path)
+    matplotlib.pyplot.close(fig)
 
 
 @pytest.mark.parametrize("shape", [data.Shape(), data.Shape(square=4, lobe_width=7)])
@@ -323,7 +404,7 @@ def test_functions_refuse_bad_arguments_by_name_and_value():
         ("P1", theory.dI_G, 0.5, 0, 1, 1, 0.5), ("P2", theory.d2I_G, 0.5, 1, -2, 1, 0.5),
         ("P", theory.I_max, inf, 1), ("m", theory.I_G_at_0, 1, 1, 1, 1.01),
         ("m", theory.ceiling, 1, 1, 1, -0.1), ("P", theory.undecided_end, 0, 1, 0.5),
-        ("m", landscape.draw_landscape, ax, 1, 1, 2), ("y", theory.I_symmetric, 0.6, 1, 1),
+        ("p", landscape.draw_landscape, ax, 1, 1, 1, 2), ("y", theory.I_symmetric, 0.6, 1, 1),
         ("c", theory.F, 0, 2, 1, 1, 1, 0.5), ("m", theory.dividing_point, 1, 1, 0),
         ("square", lambda: data.Shape(square=0)),
         ("square", lambda: data.Shape(square=2.5)),

@@ -7,7 +7,8 @@ right one (P1, b+P2). A segmentation is scored by the IoU of the left instance p
 IoU of the right one, averaged over the two truths: between 0 and 2.
 
 Running this script prints a line for every equation, theorem and corollary (how it was
-checked, the largest error, the verdict) and saves theory.json and theory.png.
+checked, the largest error, the verdict) and saves theory.json and theory.png. With
+--explore it opens a window on the landscape of F instead.
 
 The equations take floats, NumPy arrays or fractions.Fraction alike; with fractions
 nothing is rounded. Sizes are in pixels. Only the ratios of P1, P2 and b matter, except
@@ -445,13 +446,21 @@ def whole_ceiling(P, b):
 
 
 def main(argv=None):
-    """Check, print, save, draw. Returns the numbers (theory.json) and the Figure."""
+    """Check, print, save, draw. Returns the numbers (theory.json) and the Figure; with
+    --explore what landscape.explore does."""
     # Whoever copies this file to have the equations needs neither.
     import claims
     import landscape
 
     parser = common.Parser(__doc__)
+    text = "Open a window on the landscape, with sliders, instead of the checks."
+    parser.add_argument("--explore", action="store_true", help=text)
     args = parser.parse_args(argv)
+    if args.explore:
+        try:
+            return landscape.explore()
+        except ImportError as e:  # matplotlib's, where it can open no window
+            parser.error(f"argument --explore: {str(e).splitlines()[0]}")
     parser.writable(args.out)
     rows = claims.check_claims()
     print("On a grid of exact fractions; a difference quotient is off by about 1e-57.")
