@@ -1263,16 +1263,25 @@ def test_what_a_loss_is_predicted_to_do_is_what_theory_says():
         found = losses.predict(losses.LOSSES[name], parts=parts)
         assert found["cut"] == theory.climbs_to(ONE / K, 12, 12 * r, kind)
         curve = torch.tensor(found["curve"]) - 1  # a mean over instances, and one truth
-        expected = [-theory.instance_mean(a, 1 / K, 1, r, kind) for a in found["shares"]]
+        expected = [
+            -theory.instance_mean(a, 1 / K, 1, r, kind) for a in found["shares"]
+        ]
         assert curve.tolist() == pytest.approx(expected, abs=1e-5)
         best = theory.better_end(ONE / K, 12, 12 * r, kind)
         ends = {"tie": "ends tie", "not given": 0.0}
         assert found["predicted"] == ends[best]
     star = theory.dividing_point(64, 64)
     for name, best in {
-        "log-iou": "flat", "log-dice": star, "squared-iou": star, "cross-entropy": 0.5,
-        "lovasz": "flat", "iou-batch": 1, "dice-batch": 1, "tversky-misses": 1,
-        "tversky-alarms": 0, "focal-tversky": 1,
+        "log-iou": "flat",
+        "log-dice": star,
+        "squared-iou": star,
+        "cross-entropy": 0.5,
+        "lovasz": "flat",
+        "iou-batch": 1,
+        "dice-batch": 1,
+        "tversky-misses": 1,
+        "tversky-alarms": 0,
+        "focal-tversky": 1,
     }.items():
         found = losses.predict(losses.LOSSES[name])["predicted"]
         assert found == best or found == pytest.approx(best, abs=1e-3), name
@@ -1308,7 +1317,10 @@ def test_losses_where_libraries_that_have_them_are_installed():
         smooth = m.DiceLoss(smooth_nr=1, smooth_dr=1)(p, t)
         focal = m.FocalLoss(gamma=2, alpha=0.25)(logits, t)
         entropy = torch.nn.functional.binary_cross_entropy_with_logits(logits, t)
-        expected |= {"mask2former": 5 * entropy + 5 * smooth, "sam": 20 * focal + smooth}
+        expected |= {
+            "mask2former": 5 * entropy + 5 * smooth,
+            "sam": 20 * focal + smooth,
+        }
     with contextlib.suppress(ImportError):
         from torchvision.ops import sigmoid_focal_loss
 
@@ -1344,7 +1356,10 @@ def test_the_better_decision_counts_for_each_image_and_truth():
         best = loss(right.flatten(0, 1), truths.flatten(0, 1)).mean()
         assert found.item() == pytest.approx(best.item(), abs=1e-6)
         assert exp_losses.objective(loss, decisions[:, :1], truths) > best + 0.01
-    net, images = VARIANTS["single"].build(Settings(), seeded(0)), data.sample(2, seeded(1))[0]
+    net, images = (
+        VARIANTS["single"].build(Settings(), seeded(0)),
+        data.sample(2, seeded(1))[0],
+    )
     shares = exp_losses.decide(net, images, exclusive=True)
     assert shares.sum(2).max() < 1 and shares.min() > 0
     logits = torch.cat((torch.zeros(2, 1, 32, 32), net(images)), 1)
@@ -1371,8 +1386,10 @@ def test_a_loss_of_your_own(tmp_path, capsys):
     assert found["predicted"] == pytest.approx(0.5, abs=1e-3)
     assert "a = 0.50" in (output := capsys.readouterr().out) and "seed 3" in output
     for name, said in {
-        f"{path}:nan": "must be finite, got nan", f"{path}:three": "RuntimeError",
-        f"{path}:no": "there is no 'no'", f"{tmp_path}/no.py:f": "FileNotFoundError",
+        f"{path}:nan": "must be finite, got nan",
+        f"{path}:three": "RuntimeError",
+        f"{path}:no": "there is no 'no'",
+        f"{tmp_path}/no.py:f": "FileNotFoundError",
         str(path): "must be FILE.py:NAME",
     }.items():
         refused(exp_losses.main, ["--loss", name], said, capsys)

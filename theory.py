@@ -498,6 +498,17 @@ def main(argv=None):
         text = f"sharpness {beta}: (both, both) holds until one takes back {share:.1%} of b"
         weight = two["idle_weight"][beta]
         print(f"{text}; beside (both), an idle one gets {weight:.0e} of the gradient")
+    numbers["owners"] = {
+        K: {f: [float(r) for r in limits(Fraction(1, K), f)] for f in ("IoU", "Dice")}
+        for K in (2, 3, 4)
+    }
+    print(
+        "\nK equally likely owners: the b/P from which b to all is a local maximum, and"
+    )
+    print("from which an undecided network climbs to it; below, it goes to nobody:")
+    for K, rs in numbers["owners"].items():
+        text = "; ".join("{}: {:.2f}, {:.2f}".format(f, *r) for f, r in rs.items())
+        print(f"K = {K}: {text}")
     common.save(f"{args.out}/theory.json", numbers)
     common.save(f"{args.out}/theory.png", fig := landscape.plot())
     return numbers, fig
