@@ -12,6 +12,7 @@ Fig. 1a and a few images with their two groupings, and data.json.
 """
 
 import math
+from collections import Counter
 from dataclasses import asdict, dataclass, fields
 from numbers import Integral
 
@@ -309,6 +310,38 @@ def measure(masks, parts, m=0.5):
     score = (scores.amax(1).mean(0) @ scores.new_tensor([m, 1 - m])).item()
     exact = (ious >= EXACT).all(-1).any(1).float().mean().item()
     return {"score": score, "oracle_exact": exact, "decisions": decisions}
+
+
+def goes_to(instances):
+    """To whom a decision gives the common region, "all", "one", "some" or "nobody", else
+    "split" or "unlearned", where one of its instances, a list of ENDS, is."""
+    for end in ("unlearned", "split"):
+        if end in instances:
+            return end
+    given = instances.count("given")
+    return {0: "nobody", len(instances): "all", 1: "one"}.get(given, "some")
+
+
+def measure_many(masks, parts, prior):
+    """What the decisions of K instances are worth, as a dict for the JSON; prior weighs
+    the K groupings. masks (n, D, K, H, W), parts (n, K + 1, H, W). score, oracle_exact: as
+    in measure; decisions: for each the commonest outcome, see goes_to, and the share of
+    images of every outcome; of its instances the commonest of ENDS, and the mean share of
+    the common region that it gives to each; outcome: of all decisions."""
+    ious = iou((masks > 0.5).float(), groupings(parts))  # (n, D, K, K)
+    shares, decisions = common_shares(masks, parts).mean(0), []  # (D, K)
+    for found, share in zip(ends(masks, parts).unbind(1), shares):
+        words = [[ENDS[k] for k in image] for image in found.tolist()]  # n lists
+        counts = Counter(map(goes_to, words)).most_common()
+        row = {"outcome": counts[0][0]}
+        row["outcome_share"] = {name: k / len(words) for name, k in counts}
+        row["ends"] = [Counter(column).most_common(1)[0][0] for column in zip(*words)]
+        decisions.append(row | {"shares": share.tolist()})
+    best = ious.sum(-1).amax(1).mean(0)  # (K,), against each grouping
+    score = sum(p * x for p, x in zip(prior, best.tolist()))
+    exact = (ious >= EXACT).all(-1).any(1).float().mean().item()
+    row = {"outcome": " + ".join(d["outcome"] for d in decisions), "score": score}
+    return row | {"oracle_exact": exact, "decisions": decisions}
 
 
 def broken_at(history, ceiling):

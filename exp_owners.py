@@ -1,39 +1,34 @@
 """Two owners or more: who gets a square that K arms share?
 
-The square, b = rP pixels, touches K = 2, 3 or 4 arms of P pixels each, and any of these
-instances can own it: K groupings. Of two the left one does with probability m, else all
-are equally likely. By theory.py each instance has its way alone, by the probability p that
-it is the owner and by r: two equally likely owners both get the square, and of three or
-four nobody does, unless it is large. Here networks of one decision are trained all over
-the plane of p and r, and networks of T decisions to find all K groupings. Running this
-draws the recorded runs (figures/owners.jsonl) and prints what they end in; --out FOLDER
-runs everything anew, the plane on seeds 0 to 9, the rest on 0 to 19, see exp_controls.py.
+K = 2, 3 or 4 arms of P pixels each touch a square of b = rP pixels, and each can own it: of
+two the left one with probability m, else all alike. By theory.py each goes its way alone:
+two alike both get it, of three or four nobody does, unless it is large. Networks of one
+decision are trained all over the plane of r and p, the probability to own it, and networks
+of T decisions to find all K groupings. Running this draws the recorded runs (figures/
+owners.jsonl) and prints what they end in; --out FOLDER runs everything anew, the plane on
+seeds 0 to 9 and the rest on seeds 0 to 19, see exp_controls.py.
 """
 
 import time
 from collections import Counter
 from functools import partial
+from itertools import product
 
 import torch
-from matplotlib.figure import Figure
 
 import common
 import data
 import exp_controls
 import exp_looking
-import exp_recurrent
-import landscape
 import pictures
 import sweep
 import theory
-from exp_controls import FOUND, ToldPass, Variant
+from exp_controls import FIXED, FOUND, ToldPass, Variant  # noqa: F401 (for sweep.py)
 from recurrent_unet import RecurrentUNet
 from unet import UNet
 
 VERSION = 1  # see sweep.py
-Settings = partial(exp_recurrent.Settings, shape=data.Arms())
-FIXED = {"found": FOUND, "given": data.GIVEN, "learned": data.LEARNED}
-FIXED |= {"exact": data.EXACT}
+Settings = partial(exp_controls.Settings, shape=data.Arms())
 
 
 def variant(title, net, K, T=1, r=1.0, m=0.5, heads=1):
@@ -63,39 +58,10 @@ FEWER = dict.fromkeys(PLANE, 10)  # see sweep.py
 change = partial(exp_controls.change, variants=VARIANTS)
 
 
-def outcome(instances):
-    """What a decision is, given what each of its instances ends in, see data.ENDS."""
-    for end in ("unlearned", "split"):
-        if end in instances:
-            return end
-    given = instances.count("given")
-    return {0: "nobody", len(instances): "all", 1: "one"}.get(given, "some")
-
-
-def measure(masks, parts, prior):
-    """What decisions are worth, a dict for the JSON, as of data.measure. masks (n, D, K,
-    H, W), parts (n, K + 1, H, W). decisions: of each the commonest outcome, the share of
-    every one and, of its instances, the commonest ends and the mean shares of the square."""
-    ious = data.iou((masks > 0.5).float(), data.groupings(parts))  # (n, D, K, K)
-    shares, decisions = data.common_shares(masks, parts).mean(0), []  # (D, K)
-    for found, share in zip(data.ends(masks, parts).unbind(1), shares):
-        words = [[data.ENDS[k] for k in image] for image in found.tolist()]  # n lists
-        counts = Counter(map(outcome, words)).most_common()
-        row = {"outcome": counts[0][0]}
-        row["outcome_share"] = {name: k / len(words) for name, k in counts}
-        row["ends"] = [Counter(ends).most_common(1)[0][0] for ends in zip(*words)]
-        decisions.append(row | {"shares": share.tolist()})
-    best = ious.sum(-1).amax(1).mean(0)  # (K,), against each grouping
-    score = sum(p * x for p, x in zip(prior, best.tolist()))
-    exact = (ious >= data.EXACT).all(-1).any(1).float().mean().item()
-    return {"score": score, "oracle_exact": exact, "decisions": decisions}
-
-
 @common.prepared
 def run(name, seed, s, device):
-    """Train a variant as the experiments do and test it: a dict of what it ends in, for a
-    row. masks, for seed 0: the figure, the square and the first decision's K masks of test
-    images, packed (n, 2 + K, H, W)."""
+    """Train a variant as the experiments do and test it: a dict for a row. For seed 0 it
+    has figure, square and first decision of two images, packed (2, 2 + K, H, W)."""
     v = VARIANTS[name]
     s = v.settings(s)
     net = v.build(s, torch.Generator().manual_seed(seed))
@@ -118,161 +84,114 @@ def run(name, seed, s, device):
     images, parts = data.held_out(s, seed, device)
     with torch.no_grad():
         masks = decide(images)
-    row |= measure(masks, parts, prior)
+    row |= data.measure_many(masks, parts, prior)
     row["found"] = row["oracle_exact"] >= FOUND
-    row["outcome"] = " + ".join(d["outcome"] for d in row["decisions"])
     if seed == 0:
         shown = torch.cat((parts.sum(1, True), parts[:, 1:2], masks[:, 0]), 1)
-        row["masks"] = exp_looking.pack(shown[: exp_looking.WATCHED])
+        row["masks"] = exp_looking.pack(shown[[0, -1]])  # the first, the last
     return row
 
 
-# What is said to decide where an instance with prior p ends up; the first one is tested.
+# What may decide whether an instance is given the square; the first is what is predicted.
 RULES = {
     "where undecided climbs": theory.climbs_to,
     "the end that scores more": theory.better_end,
-    "given where a local maximum": lambda *at: (
-        "given" if "given" in theory.local_maxima(*at) else "not given"
-    ),
+    "given, if that is a local maximum": partial(theory.climbs_to, a=1),
 }
+DECISIONS = {"given": "all", "not given": "nobody"}  # of three or four
 NEAR = 1.5  # a point is near the boundary if r is within this factor of theory's T(p)
 
 
-def predicted(rule, K, p, r):
-    """What one of RULES says: of one instance if K is 2, else of the decision."""
-    end = RULES[rule](p, 1, r)
-    return end if K == 2 else {"given": "all", "not given": "nobody"}[end]
-
-
 def of(name, runs):
-    """Its Settings and its rows, by seed."""
-    s = VARIANTS[name].settings(Settings())
-    return s, [row for (variant, _), row in sorted(runs.items()) if variant == name]
+    """The Settings of a variant, and its rows by seed."""
+    rows = [row for (variant, _), row in sorted(runs.items()) if variant == name]
+    return VARIANTS[name].settings(Settings()), rows
 
 
 def summarise(runs):
-    """The points of the plane, a list of dicts: what runs that did not die ended in, each
-    of two instances by its own p, of more the decision; near: see NEAR."""
-    points, rule = [], next(iter(RULES))
+    """The points of the plane, a list of dicts. outcomes: how many runs ended in each; of
+    two instances each is a point, at its own p, or both are at p = 1/2; of three or four
+    the decision is. Runs that died are left out. For rules and near see RULES and NEAR."""
+    points = []
     for name in PLANE:
         (s, rows), ends = of(name, runs), {}
         K, r = s.shape.K, s.shape.r
-        for first in (row["decisions"][0] for row in rows if "error" not in row):
-            found = first["ends"] if K == 2 else [first["outcome"]]
-            for p, end in zip(exp_controls.priors(s), found):
+        for row in (row for row in rows if "error" not in row):
+            said = row["decisions"][0]["ends"] if K == 2 else [row["outcome"]]
+            for p, end in zip(exp_controls.priors(s), said):
                 ends.setdefault(round(p, 6), Counter())[end] += 1
         for p, outcomes in ends.items():
-            point = {"K": K, "p": p, "r": r, "predicted": predicted(rule, K, p, r)}
-            turn = theory.limits(p)[1]
-            near = turn / NEAR < r < turn * NEAR
-            points.append(point | {"outcomes": dict(outcomes), "near": near})
+            turn, rules = theory.limits(p)[1], {k: f(p, 1, r) for k, f in RULES.items()}
+            rules = {k: DECISIONS[end] if K > 2 else end for k, end in rules.items()}
+            point = {"K": K, "p": p, "r": r, "predicted": next(iter(rules.values()))}
+            point |= {"outcomes": outcomes, "rules": rules}
+            points.append(point | {"near": turn / NEAR < r < turn * NEAR})
     return points
 
 
 def agreement(points):
-    """By rule, away from the boundary and near it: how many points end as predicted, in
-    more than half of their runs, and how many runs; ties predict nothing."""
-    found = {rule: {} for rule in RULES}
-    for rule in RULES:
-        for where in ("away", "near"):
-            counts = []
-            for point in points:
-                end = predicted(rule, *(point[key] for key in ("K", "p", "r")))
-                if point["near"] == (where == "near") and end != "tie":
-                    outcomes = point["outcomes"]
-                    counts.append((outcomes.get(end, 0), sum(outcomes.values())))
-            good = sum(2 * k > n for k, n in counts)
-            runs, of_runs = (sum(column) for column in zip(*counts, (0, 0)))
-            row = {"as_predicted": good, "of": len(counts)}
-            found[rule][where] = row | {"runs": runs, "of_runs": of_runs}
+    """By rule, away from the boundary and near it, how many points end as predicted, in
+    over half of their runs, and how many runs do: a list. A tie predicts nothing."""
+    found = []
+    for rule, where in product(RULES, ("away", "near")):
+        counts = []  # of each point: runs that end as predicted, runs
+        for point in points:
+            end, ends = point["rules"][rule], point["outcomes"]
+            if point["near"] == (where == "near") and end != "tie":
+                counts.append((ends.get(end, 0), sum(ends.values())))
+        good, (k, n) = sum(2 * k > n for k, n in counts), map(sum, zip(*counts, (0, 0)))
+        row = {"rule": rule, "where": where, "as_predicted": good, "of": len(counts)}
+        found.append(row | {"runs_as_predicted": k, "of_runs": n})
     return found
 
 
 def networks(runs):
-    """How many runs find all K groupings (see FOUND), a list of dicts."""
+    """How many runs find all K groupings (see FOUND): a list of dicts."""
     found = []
     for name in NETWORKS:
         s, rows = of(name, runs)
         if rows:
-            k = sum(row.get("found", False) for row in rows)
+            k, n = sum(row.get("found", False) for row in rows), len(rows)
             row = {"network": VARIANTS[name].title, "K": s.shape.K, "T": s.steps}
-            row |= {"found": k, "of": len(rows)}
-            found.append(row | {"interval": sweep.wilson(k, len(rows))})
+            found.append(row | {"found": k, "of": n, "interval": sweep.wilson(k, n)})
     return found
 
 
-def tables(points, agreed, found):
-    """All that as tables in Markdown."""
+def plane_table(points):
+    """How often the square is given, by p and r, as a table in Markdown."""
     lines = {}
     for point in points:
-        K, p, outcomes = point["K"], point["p"], point["outcomes"]
-        line = lines.setdefault((K, p), dict.fromkeys(data.ARM_SIZES, "-"))
-        given, n = outcomes.get("given" if K == 2 else "all", 0), sum(outcomes.values())
-        line[point["r"]] = f"{given}/{n}" + " near" * point["near"]
-    head = ["owners", "p"] + [f"given, r = {r:g}" for r in data.ARM_SIZES]
-    cells = [[str(K), f"{p:.3g}", *line.values()] for (K, p), line in lines.items()]
-    text = [sweep.markdown(head, cells)]
-    head = ["rule"] + [
-        f"{w}: {x}" for w in ("away", "near") for x in ("points", "runs")
-    ]
-    cells = [[rule] for rule in agreed]
-    for line, by in zip(cells, agreed.values()):
-        for c in by.values():
-            line += [f"{c['as_predicted']}/{c['of']}", f"{c['runs']}/{c['of_runs']}"]
-    text.append(sweep.markdown(head, cells))
-    head, cells = ["network", "owners", "decisions", "finds all", "95% interval"], []
-    for r in found:
-        share = "{:.0%} to {:.0%}".format(*r["interval"])
-        count = f"{r['found']}/{r['of']}"
-        cells.append([r["network"], str(r["K"]), str(r["T"]), count, share])
-    return "\n\n".join([*text, sweep.markdown(head, cells)])
+        ends, line = point["outcomes"], dict.fromkeys(data.ARM_SIZES, "-")
+        line = lines.setdefault((point["K"], point["p"]), line)
+        given = ends.get("given", 0) + ends.get("all", 0)
+        line[point["r"]] = f"{given}/{sum(ends.values())}" + " (near)" * point["near"]
+    cells = [[f"{K}", f"{p:.3g}", *line.values()] for (K, p), line in lines.items()]
+    head = ["owners", "p", *(f"r = {r:g}" for r in data.ARM_SIZES)]
+    return sweep.markdown(head, cells)
 
 
-ENDS = {  # how what an instance, or a decision of three or four, ends in is drawn
-    "given": {"fc": pictures.ORANGE},
-    "all": {"fc": pictures.ORANGE},
-    "one": {"fc": pictures.RED},
-    "some": {"fc": pictures.RED},
-    "not given": {"fc": "white"},
-    "nobody": {"fc": "white"},
-    "split": {"fc": "0.6"},
-    "unlearned": {"fc": "black"},
-}
-RINGS = {2: ("black", 0.8), 3: ("#00806a", 2.5), 4: ("#8a4fb0", 2.5)}
+def agreement_table(agreed):
+    """What agreement returns as a table in Markdown."""
+    head = ["rule", "boundary", "points as predicted", "runs as predicted"]
+    text = "{rule}|{where}|{as_predicted}/{of}|{runs_as_predicted}/{of_runs}"
+    return sweep.markdown(head, [text.format(**row).split("|") for row in agreed])
 
 
-def draw_flip(fig, runs):
-    """Into a SubFigure: a test image of two arms and of three, and the decision on it."""
-    halves = fig.subfigures(1, 2)
-    for half, name, arms in zip(halves, ("K2-m0.5-r1", "K3-r1"), ("two", "three")):
-        _, rows = of(name, runs)
-        row = next((row for row in rows if "masks" in row), None)
-        if row is not None:
-            size = row["settings"]["shape"]["size"]
-            shown = exp_looking.unpack(row["masks"], size)[:1, :, 0]  # (1, 2 + K, H, W)
-            masks = torch.stack((0 * shown[:, 2:], shown[:, 2:]), 1)
-            titles = f"{arms} arms", "the decision"
-            pictures.grid(half, shown[:, :1], titles, masks, shown)
-            ends = Counter(row.get("outcome", "died") for row in rows)
-            text = ", ".join(f"{end}: {k} of {len(rows)}" for end, k in ends.items())
-            half.suptitle(f"{arms} owners\n{text}", fontsize=10)
+def table(found):
+    """What networks returns as a table in Markdown."""
+    head = ["network", "owners", "decisions", "finds all", "95% interval"]
+    text = "{network}|{K}|{T}|{found}/{of}|{interval[0]:.0%} to {interval[1]:.0%}"
+    return sweep.markdown(head, [text.format(**row).split("|") for row in found])
 
 
-def plot(points, found, runs):
-    """The plane, the flip and the networks: a Figure."""
-    fig = Figure(figsize=(15, 9.5), layout="constrained")
-    left, right = fig.subfigures(1, 2, width_ratios=(1.5, 1))
-    ax = left.subplots()
-    landscape.draw_plane(ax)
-    for point in points:
-        ring = RINGS[point["K"]]
-        pictures.pie(ax, point["p"], point["r"], point["outcomes"], ENDS, ring)
-    handles, _ = ax.get_legend_handles_labels()
-    ax.legend(handles=handles)
-    top, bottom = right.subfigures(2, 1, height_ratios=(1, 1.7))
-    draw_flip(top, runs)
-    pictures.successes(bottom.subplots(), found)
-    return fig
+def flips(runs):
+    """Two owners and three, r = 1, seed 0: {title: masks (1, 2 + K, H, W)}, see run."""
+    found = {}
+    for name, K in (("K2-m0.5-r1", "Two"), ("K3-r1", "Three")):
+        if "masks" in (row := runs.get((name, 0), {})):
+            shown = exp_looking.unpack(row["masks"], row["settings"]["shape"]["size"])
+            found[f"{K} owners: given to {row['outcome']}"] = shown[:1, :, 0]
+    return found
 
 
 def main(argv=None):
@@ -281,18 +200,18 @@ def main(argv=None):
     parser.add_training()
     sweep.add_options(parser, VARIANTS, list(VARIANTS))
     args = parser.parse_args(argv)
-    first = args.variants[0]
-    s, _ = parser.settings(Settings(), args, lambda s: run(first, 0, s, "cpu"))
+    s, _ = parser.settings(Settings(), args, lambda s: change(args.variants[0], s))
     import exp_owners  # this file, as the processes of a sweep know it
 
     runs = sweep.collect(parser, args, s, exp_owners, "owners")
     points, found = summarise(runs), networks(runs)
     agreed = agreement(points)
-    print(tables(points, agreed, found))
+    print(plane_table(points), agreement_table(agreed), table(found), sep="\n\n")
     numbers = {"experiment": "exp_owners", "near": NEAR, "points": points}
     numbers |= {"agreement": agreed, "networks": found}
     common.save(f"{args.out}/owners.json", numbers)
-    common.save(f"{args.out}/owners.png", fig := plot(points, found, runs))
+    fig = pictures.owners(points, agreed, found, flips(runs))
+    common.save(f"{args.out}/owners.png", fig)
     sweep.exit_if_dead(runs)
     return numbers, fig
 

@@ -60,21 +60,11 @@ def draw_landscape(ax, P, b, m=0.5):
 # What theory says of one instance, by its prior p (across) and r = b/P: the colour of a
 # region, where its words stand and what they are.
 REGIONS = (
-    ("#cfe0f1", 0.27, 2**-1.5, "NOT GIVEN\nnothing else is a local maximum"),
-    (
-        "#e4eef8",
-        0.29,
-        2**1.5,
-        "NOT GIVEN, which scores more;\ngiven: a local maximum too",
-    ),
+    ("#cfe0f1", 0.27, 2**-1.5, "NOT GIVEN:\nthe only local maximum"),
+    ("#e4eef8", 0.298, 2**1.5, "NOT GIVEN scores more;\ngiven: a maximum too"),
     ("#ffe3c4", 0.405, 2**2.5, "GIVEN: undecided climbs there,\nthough it scores less"),
-    ("#ffcf9c", 0.69, 2**-1.5, "GIVEN\nnothing else is a local maximum"),
-    (
-        "#ffdcb5",
-        0.65,
-        2**2.5,
-        "GIVEN, which scores more;\nnot given: a local maximum too",
-    ),
+    ("#ffcf9c", 0.68, 2**-1.5, "GIVEN:\nthe only local maximum"),
+    ("#ffdcb5", 0.65, 2**2.5, "GIVEN scores more;\nnot given: a maximum too"),
 )
 
 
@@ -94,8 +84,14 @@ def draw_plane(ax, low=0.15, high=0.85, bottom=2**-3.6, top=2**3.6):
         look = {"ha": "center", "va": "center", "fontsize": 9, "zorder": 4}
         ax.text(x, y, text, **look)
     look = {"color": "black", "zorder": 1}
-    ax.plot(p[less], T[less], lw=2.2, label="undecided turns: r = T(p)", **look)
-    text = "the other end becomes a local maximum: r = 1/p - 2, mirrored"
+    ax.plot(
+        p[less],
+        T[less],
+        lw=2.2,
+        label="above, undecided climbs to given: r = T(p)",
+        **look,
+    )
+    text = "above, both ends are local maxima"
     for side, edge in ((less, s), (~less, other)):
         ax.plot(p[side], edge[side], "--", lw=1.2, label=text, **look)
         text = None  # once in the legend

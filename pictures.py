@@ -9,6 +9,7 @@ from matplotlib.transforms import ScaledTranslation
 
 import common
 import data
+import landscape
 
 RED, YELLOW, ORANGE = (0.88, 0.20, 0.20), (1.00, 0.90, 0.20), (1.00, 0.52, 0.05)
 BLUE, GREEN = (0.25, 0.50, 0.95), (0.15, 0.62, 0.35)
@@ -22,6 +23,15 @@ LOOKS = {
     "unlearned": {"fc": "white", "hatch": "xxxx"},
     "died": {"fc": "black"},
 }
+# The same for one instance and, of three or four, for a decision; what that means.
+ENDS = {"given": {"fc": ORANGE}, "all": {"fc": ORANGE}, "one": {"fc": RED}}
+ENDS |= {"some": {"fc": RED}, "not given": {"fc": "white"}, "nobody": {"fc": "white"}}
+ENDS |= {"split": {"fc": "0.6"}, "unlearned": {"fc": "black"}}
+MEANS = {"given": "given (three or four owners: to all)"}
+MEANS |= {"one": "to one or to some of them"}
+MEANS |= {"not given": "not given (three or four: to nobody)"}
+MEANS |= {"split": "a part given", "unlearned": "own parts not learned"}
+RINGS = {2: ("black", 0.8), 3: ("#00806a", 2.5), 4: ("#8a4fb0", 2.5)}  # by owners
 BOX = {"boxstyle": "round,pad=0.2", "fc": "white", "ec": "none", "alpha": 0.9}
 # Where a legend stands: below a figure, below Axes.
 BELOW = {"loc": "outside lower center", "frameon": False}
@@ -270,6 +280,45 @@ def successes(ax, rows):
     ax.set(xlim=(-0.03, 1.3), ylim=(y - 0.3, -0.5), xticks=[0, 0.25, 0.5, 0.75, 1])
     ax.set_xlabel("share of the runs (95% interval)")
     ax.grid(axis="x", color="0.88")
+
+
+def owners(points, agreed, networks, flips):
+    """The Figure of exp_owners.py: on the plane of landscape.draw_plane what runs ended in,
+    an example with two owners beside one with three, and which networks find all. The
+    arguments are what its summarise, agreement, networks and flips return."""
+    fig = Figure(figsize=(15, 10), layout="constrained")
+    left, right = fig.subfigures(1, 2, width_ratios=(1.5, 1))
+    ax = left.subplots()
+    landscape.draw_plane(ax)
+    for point in points:
+        pie(ax, point["p"], point["r"], point["outcomes"], ENDS, RINGS[point["K"]])
+    lines, _ = ax.get_legend_handles_labels()
+    ring = {"ls": "none", "marker": "o", "mfc": "none", "ms": 11}
+    for K, (colour, width) in RINGS.items():
+        look = ring | {"mec": colour, "mew": width}
+        lines += ax.plot(
+            [], [], label=f"{K} owners" + ", equally likely" * (K > 2), **look
+        )
+    handles = [Patch(ec="black", label=text, **ENDS[k]) for k, text in MEANS.items()]
+    left.legend(handles=handles + lines, fontsize=9, ncols=3, **BELOW)
+    away, near = (f"{row['as_predicted']} of {row['of']}" for row in agreed[:2])
+    text = "Who gets the square? Ground and words: where theory sends an instance\n"
+    text += "by itself. A pie: what the trained networks ended in. As predicted end\n"
+    text += f"{away} points away from the bold line and {near} near it"
+    ax.set_title(text, fontsize=11)
+    top, bottom = right.subfigures(2, 1, height_ratios=(1, 2.5))
+    halves = top.subfigures(1, 2)
+    for half, (title, shown) in zip(halves, flips.items()):
+        masks = torch.stack((0 * shown[:, 2:], shown[:, 2:]), 1)  # (1, 2, K, H, W)
+        grid(half, shown[:, :1], ["image, no noise", "decision"], masks, shown)
+        half.suptitle(title, fontsize=10)
+    text = "A mask of its own colour for each instance; orange: claimed by several"
+    top.supxlabel(text, fontsize=9)
+    ax = bottom.subplots()
+    successes(ax, networks)
+    text = "Which networks find all groupings?\n(r = 1, owners equally likely)"
+    ax.set_title(text, fontsize=11)
+    return fig
 
 
 def draw_world(shape, x):
