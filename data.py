@@ -118,9 +118,12 @@ class Arms:
     size: int = 32  # side of the image
 
     def __post_init__(self):
-        if self.K not in (2, 3, 4) or self.r not in ARM_SIZES or self.size < 32:
-            allowed = f"K 2 to 4, r among {[*ARM_SIZES]}, size 32 or more"
-            raise ValueError(f"must be {allowed}, got {self.K, self.r, self.size}")
+        for name, known in (("K", (2, 3, 4)), ("r", tuple(ARM_SIZES))):
+            if getattr(self, name) not in known:
+                text = f"{name} must be among {known}, got {getattr(self, name)}"
+                raise ValueError(text)
+        if self.size < 32:
+            raise ValueError(f"size must be at least 32, got {self.size}")
 
     @property
     def height(self):
