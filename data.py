@@ -12,16 +12,12 @@ Fig. 1a and a few images with their two groupings, and data.json.
 """
 
 import math
-from collections import Counter
 from dataclasses import asdict, dataclass, fields
 from numbers import Integral
 
 import torch
 
 OUTCOMES = ("left", "right", "both", "neither", "split", "unlearned")
-# What becomes of one instance: it is given the common region or not, a part of it, or its
-# own part is not learned.
-ENDS = ("given", "not given", "split", "unlearned")
 # An instance is given the common region if its mask covers at least this share of it,
 # and is not given it if the mask covers at most 1 - GIVEN; anything between is a split.
 GIVEN = 0.9
@@ -95,71 +91,12 @@ class Shape:
         return labels
 
 
-# For r = b/P: the square's side; of an arm the bar next to it and the lobe at its end,
-# each (across, along). An arm has P = 64, 72, 36 or 32 pixels.
-ARM_SIZES = {
-    1 / 8: (3, (1, 2), (7, 10)),
-    1 / 4: (4, (2, 2), (6, 10)),
-    1 / 2: (6, (4, 2), (8, 8)),
-    1.0: (8, (2, 2), (10, 6)),  # two arms are the pair of Shape
-    2.0: (8, (4, 2), (6, 4)),
-    4.0: (12, (2, 2), (8, 4)),
-    8.0: (16, (4, 2), (6, 4)),
-}
-
-
-@dataclass(frozen=True)
-class Arms:
-    """In place of a Shape: a square that K equal arms share, 2 to 4 of them, left, right,
-    up and down, with b = rP. ValueError: a K, r or size that is not there."""
-
-    K: int = 2
-    r: float = 1.0  # see ARM_SIZES
-    size: int = 32  # side of the image
-
-    def __post_init__(self):
-        for name, known in (("K", (2, 3, 4)), ("r", tuple(ARM_SIZES))):
-            if getattr(self, name) not in known:
-                text = f"{name} must be among {known}, got {getattr(self, name)}"
-                raise ValueError(text)
-        if self.size < 32:
-            raise ValueError(f"size must be at least 32, got {self.size}")
-
-    @property
-    def height(self):
-        """Height of the figure in pixels."""
-        return self.template().shape[0]
-
-    @property
-    def width(self):
-        """Width of the figure in pixels."""
-        return self.template().shape[1]
-
-    def template(self):
-        """The figure, (height, width) uint8: 2 is the square; 1, 3, 4, 5 are the arms."""
-        square, bar, lobe = ARM_SIZES[self.r]
-        reach = bar[1] + lobe[1]
-        side = square + 2 * reach
-        labels = torch.zeros(side, side, dtype=torch.uint8)
-        # Every arm is drawn to the left and then turned about the square's centre.
-        for label, turns in ((1, 0), (3, 2), (4, 3), (5, 1))[: self.K]:
-            arm, x = torch.zeros_like(labels), 0
-            for across, along in (lobe, bar):
-                top = (side - across) // 2
-                arm[top : top + across, x : x + along] = label
-                x += along
-            labels += arm.rot90(turns)
-        labels[reach : reach + square, reach : reach + square] = 2
-        drawn = labels > 0
-        return labels[drawn.any(1)][:, drawn.any(0)]
-
-
 def sample(n, generator, shape=Shape(), noise=0.1):
     """Draw n images of the pair at random positions, on the generator's device.
 
     Returns the images (n, 1, H, W), 1 on the pair, 0 around it, plus Gaussian noise of
     that standard deviation; and the parts (n, 3, H, W), which are 1 on P1, on b and on
-    P2, for K Arms (n, K + 1, H, W). No truth is drawn: the image cannot depend on it. ValueError: n below 1, noise
+    P2; for the Arms of arms.py (n, K + 1, H, W). No truth is drawn: the image cannot depend on it. ValueError: n below 1, noise
     negative or not finite.
     """
     if n < 1:
@@ -190,17 +127,11 @@ def held_out(s, seed, device):
     return sample(s.held_out, generator, s.shape, s.noise)
 
 
-def own_parts(parts):
-    """The own part of every instance, (n, K, H, W), given parts (n, K + 1, H, W), of
-    which the second is the common region."""
-    return torch.cat((parts[:, :1], parts[:, 2:]), 1)
-
-
 def groupings(parts):
-    """The valid groupings of images with these parts, one for every instance that can own
-    the common region. Of two (n, 3, H, W) the left one (P1+b, P2) and the right one (P1,
-    b+P2): (n, 2 groupings, 2 instances, H, W); of K (n, K + 1, H, W): (n, K, K, H, W)."""
-    own, common = own_parts(parts), parts[:, 1]  # (n, K, H, W), (n, H, W)
+    """The two valid groupings of images with these parts (n, 3, H, W), the left one
+    (P1+b, P2) and the right one (P1, b+P2): (n, 2 groupings, 2 instances, H, W). Of K
+    instances, (n, K + 1, H, W), each owns b in its grouping: (n, K, K, H, W)."""
+    own, common = torch.cat((parts[:, :1], parts[:, 2:]), 1), parts[:, 1]
     owns = torch.eye(own.shape[1], device=parts.device)[..., None, None]
     return own[:, None] + owns * common[:, None, None]
 
@@ -255,30 +186,21 @@ def common_shares(masks, parts):
     return given / common.sum((-1, -2))[:, None, None]
 
 
-def ends(masks, parts):
-    """What each instance of each decision ends in, (n, D, K), as an index into ENDS, see
-    GIVEN and LEARNED. masks (n, D, K, H, W), parts (n, K + 1, H, W)."""
-    outside = (masks > 0.5) * (1 - parts[:, 1])[:, None, None]  # (n, D, K, H, W)
-    learned = iou(outside, own_parts(parts)[:, None])[:, :, 0] >= LEARNED  # (n, D, K)
-    shares = common_shares(masks, parts)
-    end = torch.full_like(shares, ENDS.index("split"), dtype=torch.long)
-    end[shares >= GIVEN] = ENDS.index("given")
-    end[shares <= 1 - GIVEN] = ENDS.index("not given")
-    return end.where(learned, ENDS.index("unlearned"))
-
-
 def outcomes(masks, parts):
     """What each decision does, (n, D), as an index into OUTCOMES. masks (n, D, 2, H, W),
     parts (n, 3, H, W). "left": the common region goes to the left instance, (P1+b, P2);
     "both": to both; "split": some share in between; see GIVEN and LEARNED."""
-    end = ends(masks, parts)  # (n, D, 2)
-    a, c = (end == ENDS.index("given")).unbind(-1)  # each (n, D)
-    not_a, not_c = (end == ENDS.index("not given")).unbind(-1)
+    left, common, right = parts.unbind(1)  # each (n, H, W)
+    own = torch.stack((left, right), 1)[:, None]  # (n, 1, 2, H, W)
+    outside = (masks > 0.5) * (1 - common)[:, None, None]  # (n, D, 2, H, W)
+    shares = common_shares(masks, parts)  # (n, D, 2)
+    a, c = (shares >= GIVEN).unbind(-1)  # each (n, D)
+    not_a, not_c = (shares <= 1 - GIVEN).unbind(-1)
     outcome = torch.full(a.shape, OUTCOMES.index("split"), device=a.device)
     for k, case in enumerate((a & not_c, not_a & c, a & c, not_a & not_c)):
         outcome[case] = k  # left, right, both, neither
-    unlearned = (end == ENDS.index("unlearned")).any(-1)
-    return outcome.where(~unlearned, OUTCOMES.index("unlearned"))
+    outcome[(iou(outside, own) < LEARNED).any((-2, -1))] = OUTCOMES.index("unlearned")
+    return outcome
 
 
 @torch.no_grad()
@@ -313,38 +235,6 @@ def measure(masks, parts, m=0.5):
     score = (scores.amax(1).mean(0) @ scores.new_tensor([m, 1 - m])).item()
     exact = (ious >= EXACT).all(-1).any(1).float().mean().item()
     return {"score": score, "oracle_exact": exact, "decisions": decisions}
-
-
-def goes_to(instances):
-    """To whom a decision gives the common region, "all", "one", "some" or "nobody", else
-    "split" or "unlearned", where one of its instances, a list of ENDS, is."""
-    for end in ("unlearned", "split"):
-        if end in instances:
-            return end
-    given = instances.count("given")
-    return {0: "nobody", len(instances): "all", 1: "one"}.get(given, "some")
-
-
-def measure_many(masks, parts, prior):
-    """What the decisions of K instances are worth, as a dict for the JSON; prior weighs
-    the K groupings. masks (n, D, K, H, W), parts (n, K + 1, H, W). score, oracle_exact: as
-    in measure; decisions: for each the commonest outcome, see goes_to, and the share of
-    images of every outcome; of its instances the commonest of ENDS, and the mean share of
-    the common region that it gives to each; outcome: of all decisions."""
-    ious = iou((masks > 0.5).float(), groupings(parts))  # (n, D, K, K)
-    shares, decisions = common_shares(masks, parts).mean(0), []  # (D, K)
-    for found, share in zip(ends(masks, parts).unbind(1), shares):
-        words = [[ENDS[k] for k in image] for image in found.tolist()]  # n lists
-        counts = Counter(map(goes_to, words)).most_common()
-        row = {"outcome": counts[0][0]}
-        row["outcome_share"] = {name: k / len(words) for name, k in counts}
-        row["ends"] = [Counter(column).most_common(1)[0][0] for column in zip(*words)]
-        decisions.append(row | {"shares": share.tolist()})
-    best = ious.sum(-1).amax(1).mean(0)  # (K,), against each grouping
-    score = sum(p * x for p, x in zip(prior, best.tolist()))
-    exact = (ious >= EXACT).all(-1).any(1).float().mean().item()
-    row = {"outcome": " + ".join(d["outcome"] for d in decisions), "score": score}
-    return row | {"oracle_exact": exact, "decisions": decisions}
 
 
 def broken_at(history, ceiling):

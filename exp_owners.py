@@ -16,6 +16,7 @@ from itertools import product
 
 import torch
 
+import arms
 import common
 import data
 import exp_controls
@@ -28,7 +29,7 @@ from recurrent_unet import RecurrentUNet
 from unet import UNet
 
 VERSION = 1  # see sweep.py
-Settings = partial(exp_controls.Settings, shape=data.Arms())
+Settings = partial(exp_controls.Settings, shape=arms.Arms())
 
 
 def variant(title, net, K, T=1, r=1.0, m=0.5, heads=1):
@@ -42,7 +43,7 @@ KINDS |= {"K3": (3, 0.5), "K4": (4, 0.5)}  # of three or four m says nothing
 PLANE = {
     f"{kind}-r{r:g}": variant(f"{kind}, r = {r:g}", UNet, K, r=r, m=m)
     for kind, (K, m) in KINDS.items()
-    for r in data.ARM_SIZES
+    for r in arms.SIZES
 }
 NETWORKS = {
     f"{name}-K{K}-T{T}": variant(title, net, K, T, heads=T if net is UNet else 1)
@@ -84,7 +85,7 @@ def run(name, seed, s, device):
     images, parts = data.held_out(s, seed, device)
     with torch.no_grad():
         masks = decide(images)
-    row |= data.measure_many(masks, parts, prior)
+    row |= arms.measure(masks, parts, prior)
     row["found"] = row["oracle_exact"] >= FOUND
     if seed == 0:
         shown = torch.cat((parts.sum(1, True), parts[:, 1:2], masks[:, 0]), 1)
@@ -98,7 +99,6 @@ RULES = {
     "the end that scores more": theory.better_end,
     "given, if that is a local maximum": partial(theory.climbs_to, a=1),
 }
-DECISIONS = {"given": "all", "not given": "nobody"}  # of three or four
 NEAR = 1.5  # a point is near the boundary if r is within this factor of theory's T(p)
 
 
@@ -122,7 +122,7 @@ def summarise(runs):
                 ends.setdefault(round(p, 6), Counter())[end] += 1
         for p, outcomes in ends.items():
             turn, rules = theory.limits(p)[1], {k: f(p, 1, r) for k, f in RULES.items()}
-            rules = {k: DECISIONS[end] if K > 2 else end for k, end in rules.items()}
+            rules = {k: arms.ALIKE[end] if K > 2 else end for k, end in rules.items()}
             point = {"K": K, "p": p, "r": r, "predicted": next(iter(rules.values()))}
             point |= {"outcomes": outcomes, "rules": rules}
             points.append(point | {"near": turn / NEAR < r < turn * NEAR})
@@ -161,12 +161,12 @@ def plane_table(points):
     """How often the square is given, by p and r, as a table in Markdown."""
     lines = {}
     for point in points:
-        ends, line = point["outcomes"], dict.fromkeys(data.ARM_SIZES, "-")
+        ends, line = point["outcomes"], dict.fromkeys(arms.SIZES, "-")
         line = lines.setdefault((point["K"], point["p"]), line)
         given = ends.get("given", 0) + ends.get("all", 0)
         line[point["r"]] = f"{given}/{sum(ends.values())}" + " (near)" * point["near"]
     cells = [[f"{K}", f"{p:.3g}", *line.values()] for (K, p), line in lines.items()]
-    head = ["owners", "p", *(f"r = {r:g}" for r in data.ARM_SIZES)]
+    head = ["owners", "p", *(f"r = {r:g}" for r in arms.SIZES)]
     return sweep.markdown(head, cells)
 
 

@@ -27,6 +27,7 @@ import pytest
 import torch
 from PIL import Image, ImageChops
 
+import arms
 import claims
 import common
 import data
@@ -329,8 +330,8 @@ def test_functions_refuse_bad_arguments_by_name_and_value():
         ("square", lambda: data.Shape(square=2.5)),
         ("bar_height", lambda: data.Shape(bar_height=8)),
         ("size", lambda: data.Shape(23)), ("size", lambda: data.Shape(square=40)),
-        ("K", lambda: data.Arms(K=5)), ("r", lambda: data.Arms(r=3.0)),
-        ("size", lambda: data.Arms(size=31)),
+        ("K", lambda: arms.Arms(K=5)), ("r", lambda: arms.Arms(r=3.0)),
+        ("size", lambda: arms.Arms(size=31)),
         ("n", lambda: data.sample(0, seeded(0))),
         ("noise", lambda: data.sample(1, seeded(0), noise=float("nan"))),
         ("beta", lambda: data.soft_maximum(torch.ones(1, 2), 0.0)),
@@ -1173,30 +1174,30 @@ def test_the_turned_pair_has_its_areas_its_two_wholes_and_its_ceiling():
 WAYS = (0, 1), (0, -1), (1, 0), (-1, 0)
 
 
-@pytest.mark.parametrize("K, r", [*product((2, 3, 4), data.ARM_SIZES)])
+@pytest.mark.parametrize("K, r", [*product((2, 3, 4), arms.SIZES)])
 def test_arms_have_their_pixels_and_touch_the_square_alone(K, r):
-    images, parts = data.sample(3, seeded(1), data.Arms(K, r), noise=0)
+    images, parts = data.sample(3, seeded(1), arms.Arms(K, r), noise=0)
     assert torch.equal(images, parts.sum(1, True)) and images.max() == 1
     for image in parts.tolist():  # K + 1 lists of rows
         first, square, *others = (
             {(y, x) for y, row in enumerate(part) for x, on in enumerate(row) if on}
             for part in image
         )
-        arms = [first, *others]
-        assert len(arms) == K and len({*map(len, arms)}) == 1
+        own = [first, *others]
+        assert len(own) == K and len({*map(len, own)}) == 1
         assert Fraction(len(square), len(first)) == Fraction(r)
-        around = [{(y + v, x + u) for y, x in arm for v, u in WAYS} for arm in arms]
+        around = [{(y + v, x + u) for y, x in arm for v, u in WAYS} for arm in own]
         assert all(near & square for near in around)
         pairs = ((i, j) for i, j in product(range(K), repeat=2) if i != j)
-        assert not any(around[i] & arms[j] for i, j in pairs)
+        assert not any(around[i] & own[j] for i, j in pairs)
     usual = data.sample(5, seeded(2), data.Shape())
-    alike = data.sample(5, seeded(2), data.Arms())  # two arms, r = 1
+    alike = data.sample(5, seeded(2), arms.Arms())  # two arms, r = 1
     assert all(map(torch.equal, usual, alike))
 
 
-@pytest.mark.parametrize("K, r", [*product((2, 3, 4), data.ARM_SIZES)])
+@pytest.mark.parametrize("K, r", [*product((2, 3, 4), arms.SIZES)])
 def test_decisions_on_arms_have_their_names_and_score_what_theory_says(K, r):
-    _, parts = data.sample(2, seeded(3), data.Arms(K, r))
+    _, parts = data.sample(2, seeded(3), arms.Arms(K, r))
     own, square = parts[:, [0, *range(2, K + 1)]], parts[:, 1:2]  # (n, K or 1, H, W)
     P, b = int(own[0, 0].sum()), int(square[0].sum())
     scores = {name: float(x) for name, x in theory.owners(K, P, b).items()}
@@ -1204,7 +1205,7 @@ def test_decisions_on_arms_have_their_names_and_score_what_theory_says(K, r):
     for given, name in ((K, "all"), (1, "one"), (0, "nobody"), (2, "some")):
         gets = torch.arange(K)[:, None, None] < given
         masks = (own + gets * square)[:, None]  # (n, 1, K, H, W)
-        row = data.measure_many(masks, parts, prior)
+        row = arms.measure(masks, parts, prior)
         assert row["outcome"] == (name if given < K else "all")
         ends = ["given"] * given + ["not given"] * (K - given)
         assert row["decisions"][0]["ends"] == ends
@@ -1213,10 +1214,10 @@ def test_decisions_on_arms_have_their_names_and_score_what_theory_says(K, r):
             assert row["score"] == pytest.approx(scores[name])
             assert mean == pytest.approx(scores[name])
     masks = torch.stack((own + 0.5 * square, own.flip(1) + square), 1)
-    row = data.measure_many(masks, parts, prior)
+    row = arms.measure(masks, parts, prior)
     assert (row["outcome"], row["oracle_exact"]) == ("split + unlearned", 0)
     # As many decisions as groupings, each another one.
-    row = data.measure_many(data.groupings(parts), parts, prior)
+    row = arms.measure(data.groupings(parts), parts, prior)
     assert (row["outcome"], row["oracle_exact"]) == (" + ".join(["one"] * K), 1)
     assert row["score"] == pytest.approx(K)
     shares = [decision["shares"] for decision in row["decisions"]]
@@ -1224,7 +1225,7 @@ def test_decisions_on_arms_have_their_names_and_score_what_theory_says(K, r):
 
 
 def owners_row(name, seed, ends):
-    row = {"variant": name, "seed": seed, "outcome": data.goes_to(ends)}
+    row = {"variant": name, "seed": seed, "outcome": arms.goes_to(ends)}
     return row | {"decisions": [{"ends": ends, "outcome": row["outcome"]}]}
 
 
