@@ -38,6 +38,7 @@ class Shape:
     each other. With the default ones P1 = P2 = b = 64. Sizes that make no dumbbell or
     do not fit the image raise ValueError."""
 
+    K = 2  # instances
     size: int = 32  # side of the image
     square: int = 8  # side of the common square, b = square^2
     lobe_height: int = 10
@@ -95,7 +96,7 @@ def sample(n, generator, shape=Shape(), noise=0.1):
 
     Returns the images (n, 1, H, W), 1 on the pair, 0 around it, plus Gaussian noise of
     that standard deviation; and the parts (n, 3, H, W), which are 1 on P1, on b and on
-    P2. No truth is drawn: the image cannot depend on it. ValueError: n below 1, noise
+    P2; for the Arms of arms.py (n, K + 1, H, W). No truth is drawn: the image cannot depend on it. ValueError: n below 1, noise
     negative or not finite.
     """
     if n < 1:
@@ -112,7 +113,8 @@ def sample(n, generator, shape=Shape(), noise=0.1):
     dy = torch.randint(0, S - h + 1, (n,), generator=generator, device=device)
     dx = torch.randint(0, S - w + 1, (n,), generator=generator, device=device)
     labels = windows[dy, dx][:, None]  # (n, 1, H, W)
-    values = torch.tensor([1, 2, 3], dtype=torch.uint8, device=device).view(3, 1, 1)
+    last = 1 + int(canvas.max())
+    values = torch.arange(1, last, dtype=torch.uint8, device=device)[:, None, None]
     parts = (labels == values).float()  # (n, 3, H, W)
     images = torch.randn(n, 1, S, S, generator=generator, device=device).mul_(noise)
     return images.add_(labels > 0), parts
@@ -127,10 +129,11 @@ def held_out(s, seed, device):
 
 def groupings(parts):
     """The two valid groupings of images with these parts (n, 3, H, W), the left one
-    (P1+b, P2) and the right one (P1, b+P2): (n, 2 groupings, 2 instances, H, W)."""
-    left, common, right = parts.unbind(1)  # each (n, H, W)
-    truths = torch.stack((left + common, right, left, common + right), 1)
-    return truths.unflatten(1, (2, 2))
+    (P1+b, P2) and the right one (P1, b+P2): (n, 2 groupings, 2 instances, H, W). Of K
+    instances, (n, K + 1, H, W), each owns b in its grouping: (n, K, K, H, W)."""
+    own, common = torch.cat((parts[:, :1], parts[:, 2:]), 1), parts[:, 1]
+    owns = torch.eye(own.shape[1], device=parts.device)[..., None, None]
+    return own[:, None] + owns * common[:, None, None]
 
 
 def iou(masks, truths):
@@ -177,7 +180,7 @@ def soft_maximum(scores, beta, dim=1):
 
 def common_shares(masks, parts):
     """The shares (a, c) of the common region that go left and right, (n, D, 2), those
-    of theory.F. masks (n, D, 2, H, W), parts (n, 3, H, W)."""
+    of theory.F. masks (n, D, 2, H, W), parts (n, 3, H, W); so for K instances."""
     common = parts[:, 1]  # (n, H, W)
     given = (masks * common[:, None, None]).sum((-1, -2))  # (n, D, 2), pixels
     return given / common.sum((-1, -2))[:, None, None]

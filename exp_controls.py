@@ -315,10 +315,17 @@ PAIRS = {
 }
 
 
-def decide(net, images, *shown):
-    """The decisions of any variant's network: probabilities (n, D, 2, H, W)."""
+def decide(net, images, *shown, instances=2):
+    """The decisions of any variant's network: probabilities (n, D, 2, H, W), of so many
+    instances."""
     masks = torch.sigmoid(net(images, *shown))  # (n, D, 2, H, W) or (n, 2 D, H, W)
-    return masks if masks.ndim == 5 else masks.unflatten(1, (-1, 2))
+    return masks if masks.ndim == 5 else masks.unflatten(1, (-1, instances))
+
+
+def priors(s):
+    """How likely each grouping is, a list: m and 1 - m for two, else all equally."""
+    K = s.shape.K
+    return [s.m, 1 - s.m] if K == 2 else [1 / K] * K
 
 
 def objective(v, s, masks, parts, truth, progress):
@@ -396,8 +403,8 @@ def change(name, s, variants=VARIANTS):
     s, generator = v.settings(s), torch.Generator().manual_seed(0)
     net = v.build(s, generator)
     images, parts = data.sample(s.batch, generator, s.shape, s.noise)
-    truth = torch.tensor([[s.m, 1 - s.m]])
-    loss = objective(v, s, decide(net, images), parts, truth, 0.5)
+    masks = decide(net, images, instances=s.shape.K)
+    loss = objective(v, s, masks, parts, torch.tensor([priors(s)]), 0.5)
     changed = {"net": v.net.__name__, "options": v.options, "rule": v.rule}
     changed |= {"coin": v.coin, "other": v.other}
     return changed | {"start": sweep.start(net, loss, generator)}

@@ -91,6 +91,54 @@ def draw_path(ax, path, label):
     ax.plot(*path[0], "s", color=RED, mec="white", ms=10, zorder=7)
 
 
+# What theory says of one instance, by its prior p (across) and r = b/P: the colour of a
+# region, where its words stand and what they are.
+REGIONS = (
+    ("#cfe0f1", 0.27, 2**-1.5, "NOT GIVEN:\nthe only local maximum"),
+    ("#e4eef8", 0.298, 2**1.5, "NOT GIVEN scores more;\ngiven: a maximum too"),
+    ("#ffe3c4", 0.405, 2**2.5, "GIVEN: undecided climbs there,\nthough it scores less"),
+    ("#ffcf9c", 0.68, 2**-1.5, "GIVEN:\nthe only local maximum"),
+    ("#ffdcb5", 0.65, 2**2.5, "GIVEN scores more;\nnot given: a maximum too"),
+)
+
+
+def draw_plane(ax, low=0.15, high=0.85, bottom=2**-3.6, top=2**3.6):
+    """Draw into Axes to which end an instance by itself goes, see theory.climbs_to, by
+    its prior and the size of the common region, and where the other end holds too."""
+    p = np.linspace(low, high, 400)
+    s, T = np.array([t.limits(x) for x in p]).T  # (400,)
+    other = np.array([t.limits(1 - x)[0] for x in p])
+    zeros, tops = np.full(400, bottom), np.full(400, top)
+    less = p < 0.5
+    bands = ((less, zeros, s), (less, s, T), (less, T, tops))
+    bands += ((~less, zeros, other), (~less, other, tops))
+    for (colour, x, y, text), (where, lower, upper) in zip(REGIONS, bands):
+        lower, upper = (np.clip(edge, bottom, top) for edge in (lower, upper))
+        ax.fill_between(p, lower, upper, where=where, color=colour, lw=0, zorder=0)
+        look = {"ha": "center", "va": "center", "fontsize": 9, "zorder": 4}
+        ax.text(x, y, text, **look)
+    look = {"color": "black", "zorder": 1}
+    ax.plot(
+        p[less],
+        T[less],
+        lw=2.2,
+        label="above, undecided climbs to given: r = T(p)",
+        **look,
+    )
+    text = "above, both ends are local maxima"
+    for side, edge in ((less, s), (~less, other)):
+        ax.plot(p[side], edge[side], "--", lw=1.2, label=text, **look)
+        text = None  # once in the legend
+    ax.axvline(0.5, ls=":", lw=1.2, label="both ends score the same: p = 1/2", **look)
+    ax.set(xlim=(low, high), ylim=(bottom, top), yscale="log")
+    sizes = [2.0**k for k in range(-3, 4)]
+    names = ["1/8", "1/4", "1/2", "1", "2", "4", "8"]
+    ax.set_yticks(sizes, names)
+    ax.set_yticks([], minor=True)
+    ax.set_xlabel("p: probability that this instance owns the square")
+    ax.set_ylabel("r = b/P: size of the square, in sizes of an instance's own part")
+
+
 def plot():
     """Draw every equation, the paper's Fig. 2 as (a-c), and F. Returns the Figure."""
     fig = Figure(figsize=(9, 13.5), layout="constrained")

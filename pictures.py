@@ -5,12 +5,15 @@ import torch
 from matplotlib.animation import PillowWriter
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Circle, Patch, Rectangle, Wedge
+from matplotlib.transforms import ScaledTranslation
 
 import common
 import data
+import landscape
 
 RED, YELLOW, ORANGE = (0.88, 0.20, 0.20), (1.00, 0.90, 0.20), (1.00, 0.52, 0.05)
+BLUE, GREEN = (0.25, 0.50, 0.95), (0.15, 0.62, 0.35)
 # How an outcome is drawn: as it is painted, and told apart without colours too.
 LOOKS = {
     "left": {"fc": RED},
@@ -21,6 +24,15 @@ LOOKS = {
     "unlearned": {"fc": "white", "hatch": "xxxx"},
     "died": {"fc": "black"},
 }
+# The same for one instance and, of three or four, for a decision; what that means.
+ENDS = {"given": {"fc": ORANGE}, "all": {"fc": ORANGE}, "one": {"fc": RED}}
+ENDS |= {"some": {"fc": RED}, "not given": {"fc": "white"}, "nobody": {"fc": "white"}}
+ENDS |= {"split": {"fc": "0.6"}, "unlearned": {"fc": "black"}}
+MEANS = {"given": "given (three or four owners: to all)"}
+MEANS |= {"one": "to one or to some of them"}
+MEANS |= {"not given": "not given (three or four: to nobody)"}
+MEANS |= {"split": "a part given", "unlearned": "own parts not learned"}
+RINGS = {2: ("black", 0.8), 3: ("#00806a", 2.5), 4: ("#8a4fb0", 2.5)}  # by owners
 BOX = {"boxstyle": "round,pad=0.2", "fc": "white", "ec": "none", "alpha": 0.9}
 # Where a legend stands: below a figure, below Axes.
 BELOW = {"loc": "outside lower center", "frameon": False}
@@ -30,14 +42,19 @@ UNDER = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.13)}
 def paint(images, masks):
     """images (n, 1, H, W), masks (n, 2, H, W) of one decision -> RGB (n, H, W, 3) in
     [0, 1], a tensor on the CPU: left instance red, right one yellow, both orange and,
-    where both masks exceed 1/2, dotted; shares in between mix; unclaimed is grey."""
+    where both masks exceed 1/2, dotted; shares in between mix; unclaimed is grey. A third
+    and a fourth instance are blue and green; orange is what several of them claim."""
     images, masks = images.detach().cpu(), masks.detach().cpu()
-    a, c = masks[:, 0, ..., None], masks[:, 1, ..., None]  # (n, H, W, 1)
-    red, yellow, orange = torch.tensor((RED, YELLOW, ORANGE))
+    rest = 1 - masks  # (n, K, H, W), what an instance does not claim
     grey = 0.15 + 0.8 * images[:, 0, ..., None].clamp(0, 1)  # (n, H, W, 1)
-    colour = a * (1 - c) * red + (1 - a) * c * yellow + a * c * orange  # (n, H, W, 3)
-    rgb = (1 - a) * (1 - c) * grey + colour
-    dots = (masks > 0.5).all(1)  # (n, H, W)
+    rgb, several = rest.prod(1)[..., None] * grey, 1 - rest.prod(1)
+    for k, colour in enumerate((RED, YELLOW, BLUE, GREEN)[: masks.shape[1]]):
+        others = torch.cat((rest[:, :k], rest[:, k + 1 :]), 1)
+        alone = masks[:, k] * others.prod(1)  # (n, H, W), claimed by this one only
+        rgb = rgb + alone[..., None] * torch.tensor(colour)  # (n, H, W, 3)
+        several = several - alone
+    rgb = rgb + several[..., None] * torch.tensor(ORANGE)
+    dots = (masks > 0.5).sum(1) > 1  # (n, H, W)
     dots[:, ::2] = dots[:, :, ::2] = False
     rgb[dots] *= 0.6
     return rgb.clamp(0, 1)
@@ -229,6 +246,79 @@ def bars(groups, title, row=0.52):
     text += "(unlearned: a decision that misses the rest of the shapes as well)"
     fig.legend(handles=handles, title=text, fontsize=10, ncols=7, **BELOW)
     fig.suptitle(title)
+    return fig
+
+
+def pie(ax, x, y, counts, looks, ring=("black", 0.8), radius=0.115):
+    """Draw into Axes, at (x, y), counts {name: count} as a pie, each in its look of looks;
+    a ring of that colour and width around it; the radius is in inches."""
+    place = ScaledTranslation(x, y, ax.transData)
+    where = {"transform": ax.figure.dpi_scale_trans + place, "zorder": 5}
+    total, end = sum(counts.values()), 90.0  # degrees: from the top, clockwise
+    for name in looks:
+        start, end = end, end - 360 * counts.get(name, 0) / total
+        if start > end:
+            look = looks[name] | where | {"ec": "0.2", "lw": 0.5 * (end > -270)}
+            ax.add_patch(Wedge((0, 0), radius, end, start, **look))
+    colour, width = ring
+    ax.add_patch(Circle((0, 0), radius, fill=False, ec=colour, lw=width, **where))
+
+
+def successes(ax, rows):
+    """Draw into Axes how often networks find all groupings, a row each: a dot and its 95%
+    interval. rows are dicts with network, K, T, found, of, interval; a name once."""
+    y, places, before = 0.0, {}, None
+    for r in rows:
+        if r["network"] != before:
+            before = r["network"]
+            ax.text(0, y, before, weight="bold", va="center", fontsize=9)
+            y += 0.8
+        ax.plot(r["interval"], [y, y], "k|-", [r["found"] / r["of"]], [y], "ko", ms=6)
+        ax.text(1.05, y, f"{r['found']} of {r['of']}", va="center", fontsize=9)
+        places[y] = f"{r['K']} owners, {r['T']} decisions"
+        y += 0.8
+    ax.set_yticks(list(places), list(places.values()), fontsize=9)
+    ax.set(xlim=(-0.03, 1.3), ylim=(y - 0.3, -0.5), xticks=[0, 0.25, 0.5, 0.75, 1])
+    ax.set_xlabel("share of the runs (95% interval)")
+    ax.grid(axis="x", color="0.88")
+
+
+def owners(points, agreed, networks, flips):
+    """The Figure of exp_owners.py: on the plane of landscape.draw_plane what runs ended in,
+    an example with two owners beside one with three, and which networks find all. The
+    arguments are what its summarise, agreement, networks and flips return."""
+    fig = Figure(figsize=(15, 10), layout="constrained")
+    left, right = fig.subfigures(1, 2, width_ratios=(1.5, 1))
+    ax = left.subplots()
+    landscape.draw_plane(ax)
+    for point in points:
+        pie(ax, point["p"], point["r"], point["outcomes"], ENDS, RINGS[point["K"]])
+    lines, _ = ax.get_legend_handles_labels()
+    ring = {"ls": "none", "marker": "o", "mfc": "none", "ms": 11}
+    for K, (colour, width) in RINGS.items():
+        look = ring | {"mec": colour, "mew": width}
+        lines += ax.plot(
+            [], [], label=f"{K} owners" + ", equally likely" * (K > 2), **look
+        )
+    handles = [Patch(ec="black", label=text, **ENDS[k]) for k, text in MEANS.items()]
+    left.legend(handles=handles + lines, fontsize=9, ncols=3, **BELOW)
+    away, near = (f"{row['as_predicted']} of {row['of']}" for row in agreed[:2])
+    text = "Who gets the square? Ground and words: where theory sends an instance\n"
+    text += "by itself. A pie: what the trained networks ended in. As predicted end\n"
+    text += f"{away} points away from the bold line and {near} near it"
+    ax.set_title(text, fontsize=11)
+    top, bottom = right.subfigures(2, 1, height_ratios=(1, 2.5))
+    halves = top.subfigures(1, 2)
+    for half, (title, shown) in zip(halves, flips.items()):
+        masks = torch.stack((0 * shown[:, 2:], shown[:, 2:]), 1)  # (1, 2, K, H, W)
+        grid(half, shown[:, :1], ["image, no noise", "decision"], masks, shown)
+        half.suptitle(title, fontsize=10)
+    text = "A mask of its own colour for each instance; orange: claimed by several"
+    top.supxlabel(text, fontsize=9)
+    ax = bottom.subplots()
+    successes(ax, networks)
+    text = "Which networks find all groupings?\n(r = 1, owners equally likely)"
+    ax.set_title(text, fontsize=11)
     return fig
 
 

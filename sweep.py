@@ -8,7 +8,8 @@ what it died of.
 A script that sweeps has Settings; VARIANTS, {name: what can build(s, generator) its
 network}; run(variant, seed, s, device), which returns the end of a row; change(variant,
 s), what that variant changes; VERSION, to be raised when anything changes in how rows
-are made; and FIXED, its constants.
+are made; and FIXED, its constants. It may have FEWER, {name: n}: such a variant runs on
+seeds 0 to n - 1 alone, where no seeds are asked for.
 """
 
 import argparse
@@ -257,7 +258,10 @@ def collect(parser, args, s, module, name):
     if args.plot_only:
         return distinct(rows)
     done = {job for job, row in distinct(rows).items() if "error" not in row}
+    usual = args.seeds is parser.get_default("seeds")
+    fewer = getattr(module, "FEWER", {}) if usual else {}
     every = [(variant, seed) for seed in args.seeds for variant in args.variants]
+    every = [job for job in every if job[1] < fewer.get(job[0], math.inf)]
     texts, start = [f"{k}={v}" for k, v in common.flat(s).items()], time.time()
     jobs = [[*job, texts, args.device] for job in every if job not in done]
     there = f"{len(every) - len(jobs)} of {len(every)} runs are there already"

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from fractions import Fraction
@@ -29,6 +30,7 @@ from matplotlib.backend_bases import FigureManagerBase, MouseEvent
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image, ImageChops
 
+import arms
 import claims
 import common
 import data
@@ -38,6 +40,7 @@ import exp_dual
 import exp_equilibrium
 import exp_looking
 import exp_losses
+import exp_owners
 import exp_recurrent
 import exp_rotated
 import exp_single
@@ -410,6 +413,8 @@ def test_functions_refuse_bad_arguments_by_name_and_value():
         ("square", lambda: data.Shape(square=2.5)),
         ("bar_height", lambda: data.Shape(bar_height=8)),
         ("size", lambda: data.Shape(23)), ("size", lambda: data.Shape(square=40)),
+        ("K", lambda: arms.Arms(K=5)), ("r", lambda: arms.Arms(r=3.0)),
+        ("size", lambda: arms.Arms(size=31)),
         ("n", lambda: data.sample(0, seeded(0))),
         ("noise", lambda: data.sample(1, seeded(0), noise=float("nan"))),
         ("beta", lambda: data.soft_maximum(torch.ones(1, 2), 0.0)),
@@ -1396,3 +1401,123 @@ def test_a_loss_of_your_own(tmp_path, capsys):
     with pytest.raises(SystemExit):
         exp_losses.main(["--loss", f"{path}:frozen", *quick])
     assert "does not require grad" in capsys.readouterr().err
+
+
+WAYS = (0, 1), (0, -1), (1, 0), (-1, 0)
+
+
+@pytest.mark.parametrize("K, r", [*product((2, 3, 4), arms.SIZES)])
+def test_arms_have_their_pixels_and_touch_the_square_alone(K, r):
+    images, parts = data.sample(3, seeded(1), arms.Arms(K, r), noise=0)
+    assert torch.equal(images, parts.sum(1, True)) and images.max() == 1
+    for image in parts.tolist():  # K + 1 lists of rows
+        first, square, *others = (
+            {(y, x) for y, row in enumerate(part) for x, on in enumerate(row) if on}
+            for part in image
+        )
+        own = [first, *others]
+        assert len(own) == K and len({*map(len, own)}) == 1
+        assert Fraction(len(square), len(first)) == Fraction(r)
+        around = [{(y + v, x + u) for y, x in arm for v, u in WAYS} for arm in own]
+        assert all(near & square for near in around)
+        pairs = ((i, j) for i, j in product(range(K), repeat=2) if i != j)
+        assert not any(around[i] & own[j] for i, j in pairs)
+    usual = data.sample(5, seeded(2), data.Shape())
+    alike = data.sample(5, seeded(2), arms.Arms())  # two arms, r = 1
+    assert all(map(torch.equal, usual, alike))
+
+
+@pytest.mark.parametrize("K, r", [*product((2, 3, 4), arms.SIZES)])
+def test_decisions_on_arms_have_their_names_and_score_what_theory_says(K, r):
+    _, parts = data.sample(2, seeded(3), arms.Arms(K, r))
+    own, square = parts[:, [0, *range(2, K + 1)]], parts[:, 1:2]  # (n, K or 1, H, W)
+    P, b = int(own[0, 0].sum()), int(square[0].sum())
+    scores = {name: float(x) for name, x in theory.owners(K, P, b).items()}
+    prior = [1 / K] * K
+    for given, name in ((K, "all"), (1, "one"), (0, "nobody"), (2, "some")):
+        gets = torch.arange(K)[:, None, None] < given
+        masks = (own + gets * square)[:, None]  # (n, 1, K, H, W)
+        row = arms.measure(masks, parts, prior)
+        assert row["outcome"] == (name if given < K else "all")
+        ends = ["given"] * given + ["not given"] * (K - given)
+        assert row["decisions"][0]["ends"] == ends
+        if name in scores:
+            mean = data.score(masks, data.groupings(parts)).mean().item()
+            assert row["score"] == pytest.approx(scores[name])
+            assert mean == pytest.approx(scores[name])
+    masks = torch.stack((own + 0.5 * square, own.flip(1) + square), 1)
+    row = arms.measure(masks, parts, prior)
+    assert (row["outcome"], row["oracle_exact"]) == ("split + unlearned", 0)
+    # As many decisions as groupings, each another one.
+    row = arms.measure(data.groupings(parts), parts, prior)
+    assert (row["outcome"], row["oracle_exact"]) == (" + ".join(["one"] * K), 1)
+    assert row["score"] == pytest.approx(K)
+    shares = [decision["shares"] for decision in row["decisions"]]
+    assert shares == torch.eye(K).tolist()
+
+
+def owners_row(name, seed, ends):
+    row = {"variant": name, "seed": seed, "outcome": arms.goes_to(ends)}
+    return row | {"decisions": [{"ends": ends, "outcome": row["outcome"]}]}
+
+
+def test_points_of_the_plane_are_counted_each_at_its_prior():
+    rows = [owners_row("K2-m0.6-r4", seed, ["given", "given"]) for seed in range(3)]
+    rows += [owners_row("K2-m0.6-r4", 3, ["given", "not given"])]
+    rows += [owners_row("K2-m0.5-r1", 0, ["given", "split"])]
+    rows += [owners_row("K3-r1", seed, ["not given"] * 3) for seed in range(2)]
+    rows += [owners_row("K4-r1", 0, ["given", "given", "not given", "not given"])]
+    rows += [{"variant": "K4-r1", "seed": 1, "error": "it died"}]
+    rows += [owners_row("heads-K3-T4", 0, ["given"] * 3) | {"found": True}]
+    rows += [{"variant": "heads-K3-T4", "seed": 1, "error": "it died"}]
+    runs = sweep.distinct(rows)
+    points = exp_owners.summarise(runs)
+    keys = "K", "p", "r", "predicted", "outcomes", "near"
+    assert [tuple(point[key] for key in keys) for point in points] == [
+        (2, 0.5, 1, "given", {"given": 1, "split": 1}, False),
+        (2, 0.6, 4, "given", {"given": 4}, False),
+        # T(0.4) = 1 + 3^0.5, and 4 is less than half as much again.
+        (2, 0.4, 4, "given", {"given": 3, "not given": 1}, True),
+        (3, pytest.approx(1 / 3, abs=1e-6), 1, "nobody", {"nobody": 2}, False),
+        (4, 0.25, 1, "nobody", {"some": 1}, False),
+    ]
+    found = [tuple(row.values())[2:] for row in exp_owners.agreement(points)]
+    # One of two runs is not more than half of them; a tie predicts nothing.
+    assert found[:3] == [(2, 4, 7, 9), (1, 1, 3, 4), (2, 3, 6, 7)]
+    found = {"network": "Heads of one U-Net", "K": 3, "T": 4, "found": 1, "of": 2}
+    assert exp_owners.networks(runs) == [found | {"interval": sweep.wilson(1, 2)}]
+    line = "| 2 | 0.4 | - | - | - | - | - | 3/4 (near) | - |"
+    assert line in exp_owners.plane_table(points)
+
+
+def test_owners_runs_the_seeds_that_are_asked_for_and_draws_them(
+    tmp_path, monkeypatch, capsys
+):
+    jobs = []
+
+    def here(_, asked, *__):  # of several seeds, only 0 is run
+        jobs.extend(asked)
+        return ((job, sweep.attempt(exp_owners, *job)) for job in asked if job[1] == 0)
+
+    monkeypatch.setattr(sweep, "run", here)
+    options = ["--out", str(tmp_path), "--set", *QUICK]
+    exp_owners.main([*options, "--variants", "K2-m0.5-r1,K3-r1,heads-K3-T4"])
+    fewer = {"K2-m0.5-r1": 10, "K3-r1": 10, "heads-K3-T4": 20}
+    assert Counter(name for name, *_ in jobs) == fewer
+    jobs.clear()
+    more = ["--variants", "K3-r1,told-K4-T4", "--seeds", "0,30"]
+    numbers, fig = exp_owners.main([*options, *more])
+    asked = {("told-K4-T4", 0), ("K3-r1", 30), ("told-K4-T4", 30)}
+    assert {tuple(job[:2]) for job in jobs} == asked
+    fig.canvas.draw()
+    assert "runs that died" not in capsys.readouterr().out
+    kept = json.loads((tmp_path / "owners.json").read_text())
+    assert kept == json.loads(json.dumps(numbers))
+    assert (len(kept["points"]), len(kept["networks"])) == (2, 2)
+    runs = sweep.distinct(sweep.read(str(tmp_path / "owners.jsonl")))
+    for name, shown in zip(("K2-m0.5-r1", "K3-r1"), exp_owners.flips(runs).values()):
+        s = exp_owners.VARIANTS[name].settings(exp_owners.Settings(held_out=8))
+        _, parts = data.held_out(s, 0, "cpu")
+        assert shown.shape == (1, 2 + s.shape.K, 32, 32)
+        assert torch.equal(shown[:, 0], parts[:1].sum(1))
+        assert torch.equal(shown[:, 1], parts[:1, 1])

@@ -1,0 +1,220 @@
+"""Two owners or more: who gets a square that K arms share?
+
+K = 2, 3 or 4 arms of P pixels each touch a square of b = rP pixels, and each can own it: of
+two the left one with probability m, else all alike. By theory.py each goes its way alone:
+two alike both get it, of three or four nobody does, unless it is large. Networks of one
+decision are trained all over the plane of r and p, the probability to own it, and networks
+of T decisions to find all K groupings. Running this draws the recorded runs (figures/
+owners.jsonl) and prints what they end in; --out FOLDER runs everything anew, the plane on
+seeds 0 to 9 and the rest on seeds 0 to 19, see exp_controls.py.
+"""
+
+import time
+from collections import Counter
+from functools import partial
+from itertools import product
+
+import torch
+
+import arms
+import common
+import data
+import exp_controls
+import exp_looking
+import pictures
+import sweep
+import theory
+from exp_controls import FIXED, FOUND, ToldPass, Variant  # noqa: F401 (for sweep.py)
+from recurrent_unet import RecurrentUNet
+from unet import UNet
+
+VERSION = 1  # see sweep.py
+Settings = partial(exp_controls.Settings, shape=arms.Arms())
+
+
+def variant(title, net, K, T=1, r=1.0, m=0.5, heads=1):
+    """A Variant that makes T decisions on a square with K arms."""
+    other = {"shape.K": K, "shape.r": r, "steps": T, "m": m}
+    return Variant(title, net, {"out_channels": K * heads}, other=other)
+
+
+KINDS = {f"K2-m{m}": (2, m) for m in (0.5, 0.55, 0.6, 0.7, 0.8)}
+KINDS |= {"K3": (3, 0.5), "K4": (4, 0.5)}  # of three or four m says nothing
+PLANE = {
+    f"{kind}-r{r:g}": variant(f"{kind}, r = {r:g}", UNet, K, r=r, m=m)
+    for kind, (K, m) in KINDS.items()
+    for r in arms.SIZES
+}
+NETWORKS = {
+    f"{name}-K{K}-T{T}": variant(title, net, K, T, heads=T if net is UNet else 1)
+    for name, title, net in (
+        ("recurrent", "Recurrent", RecurrentUNet),
+        ("told", "Told only the pass", ToldPass),
+        ("heads", "Heads of one U-Net", UNet),
+    )
+    for K, T in ((2, 2), (3, 3), (4, 4), (3, 4))
+}
+VARIANTS = PLANE | NETWORKS
+FEWER = dict.fromkeys(PLANE, 10)  # see sweep.py
+change = partial(exp_controls.change, variants=VARIANTS)
+
+
+@common.prepared
+def run(name, seed, s, device):
+    """Train a variant as the experiments do and test it: a dict for a row. For seed 0 it
+    has figure, square and first decision of two images, packed (2, 2 + K, H, W)."""
+    v = VARIANTS[name]
+    s = v.settings(s)
+    net = v.build(s, torch.Generator().manual_seed(seed))
+    net = net.to(device, memory_format=torch.channels_last)
+    optimiser = torch.optim.Adam(net.parameters(), s.learning_rate, fused=True)
+    generator = torch.Generator(device).manual_seed(seed + data.SEEDS)
+    prior, start = exp_controls.priors(s), time.perf_counter()
+    weights = torch.tensor([prior], device=device)  # (1, K)
+    decide = partial(exp_controls.decide, net, instances=s.shape.K)
+    for step in range(1, s.epochs * s.steps_per_epoch + 1):
+        images, parts = data.sample(s.batch, generator, s.shape, s.noise)
+        masks = decide(images)  # (n, D, K, H, W)
+        loss = exp_controls.objective(v, s, masks, parts, weights, None)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        if step % s.steps_per_epoch == 0:
+            common.finite(loss.item(), step)
+    row = {"seconds": round(time.perf_counter() - start, 2)}
+    images, parts = data.held_out(s, seed, device)
+    with torch.no_grad():
+        masks = decide(images)
+    row |= arms.measure(masks, parts, prior)
+    row["found"] = row["oracle_exact"] >= FOUND
+    if seed == 0:
+        shown = torch.cat((parts.sum(1, True), parts[:, 1:2], masks[:, 0]), 1)
+        row["masks"] = exp_looking.pack(shown[[0, -1]])  # the first, the last
+    return row
+
+
+# What may decide whether an instance is given the square; the first is what is predicted.
+RULES = {
+    "where undecided climbs": theory.climbs_to,
+    "the end that scores more": theory.better_end,
+    "given, if that is a local maximum": partial(theory.climbs_to, a=1),
+}
+NEAR = 1.5  # a point is near the boundary if r is within this factor of theory's T(p)
+
+
+def of(name, runs):
+    """The Settings of a variant, and its rows by seed."""
+    rows = [row for (variant, _), row in sorted(runs.items()) if variant == name]
+    return VARIANTS[name].settings(Settings()), rows
+
+
+def summarise(runs):
+    """The points of the plane, a list of dicts. outcomes: how many runs ended in each; of
+    two instances each is a point, at its own p, or both are at p = 1/2; of three or four
+    the decision is. Runs that died are left out. For rules and near see RULES and NEAR."""
+    points = []
+    for name in PLANE:
+        (s, rows), ends = of(name, runs), {}
+        K, r = s.shape.K, s.shape.r
+        for row in (row for row in rows if "error" not in row):
+            said = row["decisions"][0]["ends"] if K == 2 else [row["outcome"]]
+            for p, end in zip(exp_controls.priors(s), said):
+                ends.setdefault(round(p, 6), Counter())[end] += 1
+        for p, outcomes in ends.items():
+            turn, rules = theory.limits(p)[1], {k: f(p, 1, r) for k, f in RULES.items()}
+            rules = {k: arms.ALIKE[end] if K > 2 else end for k, end in rules.items()}
+            point = {"K": K, "p": p, "r": r, "predicted": next(iter(rules.values()))}
+            point |= {"outcomes": outcomes, "rules": rules}
+            points.append(point | {"near": turn / NEAR < r < turn * NEAR})
+    return points
+
+
+def agreement(points):
+    """By rule, away from the boundary and near it, how many points end as predicted, in
+    over half of their runs, and how many runs do: a list. A tie predicts nothing."""
+    found = []
+    for rule, where in product(RULES, ("away", "near")):
+        counts = []  # of each point: runs that end as predicted, runs
+        for point in points:
+            end, ends = point["rules"][rule], point["outcomes"]
+            if point["near"] == (where == "near") and end != "tie":
+                counts.append((ends.get(end, 0), sum(ends.values())))
+        good, (k, n) = sum(2 * k > n for k, n in counts), map(sum, zip(*counts, (0, 0)))
+        row = {"rule": rule, "where": where, "as_predicted": good, "of": len(counts)}
+        found.append(row | {"runs_as_predicted": k, "of_runs": n})
+    return found
+
+
+def networks(runs):
+    """How many runs find all K groupings (see FOUND): a list of dicts."""
+    found = []
+    for name in NETWORKS:
+        s, rows = of(name, runs)
+        if rows:
+            k, n = sum(row.get("found", False) for row in rows), len(rows)
+            row = {"network": VARIANTS[name].title, "K": s.shape.K, "T": s.steps}
+            found.append(row | {"found": k, "of": n, "interval": sweep.wilson(k, n)})
+    return found
+
+
+def plane_table(points):
+    """How often the square is given, by p and r, as a table in Markdown."""
+    lines = {}
+    for point in points:
+        ends, line = point["outcomes"], dict.fromkeys(arms.SIZES, "-")
+        line = lines.setdefault((point["K"], point["p"]), line)
+        given = ends.get("given", 0) + ends.get("all", 0)
+        line[point["r"]] = f"{given}/{sum(ends.values())}" + " (near)" * point["near"]
+    cells = [[f"{K}", f"{p:.3g}", *line.values()] for (K, p), line in lines.items()]
+    head = ["owners", "p", *(f"r = {r:g}" for r in arms.SIZES)]
+    return sweep.markdown(head, cells)
+
+
+def agreement_table(agreed):
+    """What agreement returns as a table in Markdown."""
+    head = ["rule", "boundary", "points as predicted", "runs as predicted"]
+    text = "{rule}|{where}|{as_predicted}/{of}|{runs_as_predicted}/{of_runs}"
+    return sweep.markdown(head, [text.format(**row).split("|") for row in agreed])
+
+
+def table(found):
+    """What networks returns as a table in Markdown."""
+    head = ["network", "owners", "decisions", "finds all", "95% interval"]
+    text = "{network}|{K}|{T}|{found}/{of}|{interval[0]:.0%} to {interval[1]:.0%}"
+    return sweep.markdown(head, [text.format(**row).split("|") for row in found])
+
+
+def flips(runs):
+    """Two owners and three, r = 1, seed 0: {title: masks (1, 2 + K, H, W)}, see run."""
+    found = {}
+    for name, K in (("K2-m0.5-r1", "Two"), ("K3-r1", "Three")):
+        if "masks" in (row := runs.get((name, 0), {})):
+            shown = exp_looking.unpack(row["masks"], row["settings"]["shape"]["size"])
+            found[f"{K} owners: given to {row['outcome']}"] = shown[:1, :, 0]
+    return found
+
+
+def main(argv=None):
+    """Run what is missing, draw all: returns the numbers of owners.json, the Figure."""
+    parser = common.Parser(__doc__)
+    parser.add_training()
+    sweep.add_options(parser, VARIANTS, list(VARIANTS))
+    args = parser.parse_args(argv)
+    s, _ = parser.settings(Settings(), args, lambda s: change(args.variants[0], s))
+    import exp_owners  # this file, as the processes of a sweep know it
+
+    runs = sweep.collect(parser, args, s, exp_owners, "owners")
+    points, found = summarise(runs), networks(runs)
+    agreed = agreement(points)
+    print(plane_table(points), agreement_table(agreed), table(found), sep="\n\n")
+    numbers = {"experiment": "exp_owners", "near": NEAR, "points": points}
+    numbers |= {"agreement": agreed, "networks": found}
+    common.save(f"{args.out}/owners.json", numbers)
+    fig = pictures.owners(points, agreed, found, flips(runs))
+    common.save(f"{args.out}/owners.png", fig)
+    sweep.exit_if_dead(runs)
+    return numbers, fig
+
+
+if __name__ == "__main__":
+    common.script(main)
