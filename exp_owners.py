@@ -1,16 +1,15 @@
 """Two owners or more: who gets a square that K arms share?
 
-K = 2, 3 or 4 arms of P pixels each touch a square of b = rP pixels, and each can own it: of
-two the left one with probability m, else all alike. By theory.py each goes its way alone:
-two alike both get it, of three or four nobody does, unless it is large. Networks of one
-decision are trained all over the plane of r and p, the probability to own it, and networks
-of T decisions to find all K groupings. Running this draws the recorded runs (figures/
-owners.jsonl) and prints what they end in; --out FOLDER runs everything anew, the plane on
-seeds 0 to 9 and the rest on seeds 0 to 19, see exp_controls.py.
+K = 2, 3 or 4 arms of P pixels touch a square of b = rP pixels, and each can own it: of two
+the left one with probability m, else all alike. Networks of one decision are trained all
+over the plane of r and p, the probability to own it, networks of T decisions to find all
+K groupings. Running this draws the recorded runs (figures/owners.jsonl); --out FOLDER
+runs everything anew, the plane on seeds 0 to 9, the rest on seeds 0 to 19.
 """
 
 import time
 from collections import Counter
+from fractions import Fraction
 from functools import partial
 from itertools import product
 
@@ -45,6 +44,7 @@ PLANE = {
     for kind, (K, m) in KINDS.items()
     for r in arms.SIZES
 }
+DECIDE = ((2, 2), (3, 3), (4, 4), (3, 4))  # owners K, decisions T
 NETWORKS = {
     f"{name}-K{K}-T{T}": variant(title, net, K, T, heads=T if net is UNet else 1)
     for name, title, net in (
@@ -52,10 +52,11 @@ NETWORKS = {
         ("told", "Told only the pass", ToldPass),
         ("heads", "Heads of one U-Net", UNet),
     )
-    for K, T in ((2, 2), (3, 3), (4, 4), (3, 4))
+    for K, T in DECIDE
 }
 VARIANTS = PLANE | NETWORKS
 FEWER = dict.fromkeys(PLANE, 10)  # see sweep.py
+PLANNED = [(f"recurrent-K{K}-T{T}", f"told-K{K}-T{T}") for K, T in DECIDE]  # to compare
 change = partial(exp_controls.change, variants=VARIANTS)
 
 
@@ -83,8 +84,7 @@ def run(name, seed, s, device):
             common.finite(loss.item(), step)
     row = {"seconds": round(time.perf_counter() - start, 2)}
     images, parts = data.held_out(s, seed, device)
-    with torch.no_grad():
-        masks = decide(images)
+    masks = decide(images).detach()
     row |= arms.measure(masks, parts, prior)
     row["found"] = row["oracle_exact"] >= FOUND
     if seed == 0:
@@ -109,9 +109,8 @@ def of(name, runs):
 
 
 def summarise(runs):
-    """The points of the plane, a list of dicts. outcomes: how many runs ended in each; of
-    two instances each is a point, at its own p, or both are at p = 1/2; of three or four
-    the decision is. Runs that died are left out. For rules and near see RULES and NEAR."""
+    """The points of the plane, a list of dicts, see RULES and NEAR. Of two instances each is
+    a point with its own p, of three or four the decision is. Runs that died do not count."""
     points = []
     for name in PLANE:
         (s, rows), ends = of(name, runs), {}
@@ -119,12 +118,12 @@ def summarise(runs):
         for row in (row for row in rows if "error" not in row):
             said = row["decisions"][0]["ends"] if K == 2 else [row["outcome"]]
             for p, end in zip(exp_controls.priors(s), said):
-                ends.setdefault(round(p, 6), Counter())[end] += 1
-        for p, outcomes in ends.items():
+                ends.setdefault(Fraction(p).limit_denominator(99), Counter())[end] += 1
+        for p, outcomes in ends.items():  # p a Fraction, so that theory is exact
             turn, rules = theory.limits(p)[1], {k: f(p, 1, r) for k, f in RULES.items()}
             rules = {k: arms.ALIKE[end] if K > 2 else end for k, end in rules.items()}
-            point = {"K": K, "p": p, "r": r, "predicted": next(iter(rules.values()))}
-            point |= {"outcomes": outcomes, "rules": rules}
+            point = {"K": K, "p": float(p), "r": r, "rules": rules}
+            point |= {"predicted": next(iter(rules.values())), "outcomes": outcomes}
             points.append(point | {"near": turn / NEAR < r < turn * NEAR})
     return points
 
@@ -152,7 +151,9 @@ def networks(runs):
         s, rows = of(name, runs)
         if rows:
             k, n = sum(row.get("found", False) for row in rows), len(rows)
-            row = {"network": VARIANTS[name].title, "K": s.shape.K, "T": s.steps}
+            network, K, T = VARIANTS[name].title, s.shape.K, s.steps
+            row = {"variant": name, "network": network, "K": K, "T": T}
+            row |= {"title": f"{network}, K = {K}, T = {T}"}
             found.append(row | {"found": k, "of": n, "interval": sweep.wilson(k, n)})
     return found
 
@@ -204,9 +205,9 @@ def main(argv=None):
     import exp_owners  # this file, as the processes of a sweep know it
 
     runs = sweep.collect(parser, args, s, exp_owners, "owners")
-    points, found = summarise(runs), networks(runs)
-    agreed = agreement(points)
+    found, agreed = networks(runs), agreement(points := summarise(runs))
     print(plane_table(points), agreement_table(agreed), table(found), sep="\n\n")
+    print(exp_controls.compare(found, {}, PLANNED))
     numbers = {"experiment": "exp_owners", "near": NEAR, "points": points}
     numbers |= {"agreement": agreed, "networks": found}
     common.save(f"{args.out}/owners.json", numbers)
