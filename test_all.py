@@ -983,7 +983,7 @@ def test_whether_the_second_decision_looks_and_where_the_first_one_jumps():
 
 
 SWEEPS = {"controls": exp_controls, "rotated": exp_looking, "breaks": exp_breaks}
-SWEEPS |= {"equilibrium": exp_equilibrium}
+SWEEPS |= {"equilibrium": exp_equilibrium, "losses": exp_losses, "owners": exp_owners}
 
 
 def recorded(name):
@@ -1008,7 +1008,9 @@ def test_the_recorded_runs_were_made_by_the_code_as_it_is(name, module):
     kept = json.loads((HERE / f"figures/{name}.json").read_text())
     runs = sweep.distinct(sweep.read(str(HERE / f"figures/{name}.jsonl")))
     found = module.summarise(runs)
-    key = {"rotated": "networks", "equilibrium": "pushes"}.get(name, "variants")
+    key = {"rotated": "networks", "equilibrium": "pushes", "losses": "losses"}
+    key |= {"owners": "points"}
+    key = key.get(name, "variants")
     assert len(runs) > 9 and json.loads(json.dumps(found)) == kept[key]
 
 
@@ -1224,6 +1226,11 @@ for path, key, function in (
     ("seeds_1000_1002/controls", "variants", exp_controls.searched),
     ("breaks", "variants", table),
     ("equilibrium", "pushes", exp_equilibrium.table),
+    ("losses", "losses", exp_losses.table),
+    ("owners", "points", exp_owners.plane_table),
+    ("owners", "agreement", exp_owners.agreement_table),
+    ("owners", "networks", exp_owners.table),
+    ("owners", "networks", lambda d: compare(d, {}, exp_owners.PLANNED)),
 ):
     found = "NOTES.md", f"figures/{path}.json", lambda d, f=function, k=key: f(d[k])
     TABLES.append(found)
@@ -1238,7 +1245,7 @@ def test_tables_in_the_documents_are_those_of_the_json(file, path, function):
 @pytest.mark.parametrize("name", ["README.md", "NOTES.md"])
 def test_the_snippets_in_the_documents_run(name, tmp_path):
     code = "\n".join(blocks(name)).replace("range(20)", "range(1)")
-    code = code.replace("steps=40", "steps=2")
+    code = code.replace("steps=40", "steps=2").replace("epochs=10", "epochs=1")
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=60)
 
 
