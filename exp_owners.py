@@ -129,8 +129,7 @@ def summarise(runs):
 
 
 def agreement(points):
-    """By rule, away from the boundary and near it, how many points end as predicted, in
-    over half of their runs, and how many runs do: a list. A tie predicts nothing."""
+    """How many points (over half of the runs) and runs end as each rule has it: a list."""
     found = []
     for rule, where in product(RULES, ("away", "near")):
         counts = []  # of each point: runs that end as predicted, runs

@@ -380,7 +380,10 @@ def draw_losses(found, about, kinds):
             x = [pair[side] for pair in r["measured"]]
             look = {"s": 22, "color": colour, "ec": "black", "lw": 0.5, "zorder": 3}
             ax.scatter(x, [y + up] * len(x), clip_on=False, **look)
-        gets = ", ".join(f"{end} {k}" for end, k in r["gets"].items())
+        gets = [
+            f"{end} {k}" for end, k in sorted(r["gets"].items(), key=lambda e: -e[1])
+        ]
+        gets = ", ".join(gets[:2]) + ",\n" * (len(gets) > 2) + ", ".join(gets[2:])
         pairs = [f"{r[k]['found']} of {r[k]['of']}" for k in ("heads", "recurrent")]
         for x, text in zip(columns, (gets, *pairs)):
             ax.text(x, y, text, va="center", fontsize=9)
