@@ -39,7 +39,7 @@ VARIANTS = {
 
 @dataclass(frozen=True)
 class Settings:
-    """Those of exp_single.py, but both owners are equally likely."""
+    """Those of exp_single.py without m and beta: both owners are equally likely."""
 
     epochs: int = 10
     steps_per_epoch: int = 40

@@ -172,7 +172,7 @@ def plane_table(points):
 
 def agreement_table(agreed):
     """What agreement returns as a table in Markdown."""
-    head = ["rule", "boundary", "points as predicted", "runs as predicted"]
+    head = ["rule", "boundary", "points as predicted", "outcomes as predicted"]
     text = "{rule}|{where}|{as_predicted}/{of}|{runs_as_predicted}/{of_runs}"
     return sweep.markdown(head, [text.format(**row).split("|") for row in agreed])
 

@@ -1,6 +1,6 @@
 """Losses that segmentation networks are trained with, each as a function of masks p and
 truths t, both (n, K instances, H, W): p are probabilities, t are 0 and 1. What is
-returned is a number, or one for each image or instance, of which the mean counts.
+returned is a number, or one for each image, instance or pixel: the mean counts.
 
 The first line of each says what it is, where it comes from and which library has it
 (smp: segmentation_models.pytorch). predict says, without training, what a loss does with

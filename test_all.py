@@ -1492,6 +1492,7 @@ def test_points_of_the_plane_are_counted_each_at_its_prior():
     # One of two runs is not more than half of them; a tie predicts nothing.
     assert found[:3] == [(2, 4, 7, 9), (1, 1, 3, 4), (2, 3, 6, 7)]
     found = {"network": "Heads of one U-Net", "K": 3, "T": 4, "found": 1, "of": 2}
+    found |= {"variant": "heads-K3-T4", "title": "Heads of one U-Net, K = 3, T = 4"}
     assert exp_owners.networks(runs) == [found | {"interval": sweep.wilson(1, 2)}]
     line = "| 2 | 0.4 | - | - | - | - | - | 3/4 (near) | - |"
     assert line in exp_owners.plane_table(points)
