@@ -1310,6 +1310,17 @@ def test_what_a_loss_is_predicted_to_do_is_what_theory_says():
     assert found == pytest.approx(a[cost.argmin()], abs=1e-3)
 
 
+def test_the_lovasz_hinge_is_the_jaccard_loss_where_all_errors_are_one():
+    wrong, t = (torch.rand(4, 2, 6, 6, generator=seeded(k)) < 0.4 for k in (5, 6))
+    p = torch.where(t, 0.9, 0.1).masked_fill(wrong, 0.5)  # logits beyond 1, or 0
+    for found, w, truth in zip(
+        losses.lovasz(p, t.float()).flatten(), wrong.flatten(0, 1), t.flatten(0, 1)
+    ):
+        mask = truth ^ w
+        iou = (mask & truth).sum() / (mask | truth).sum()
+        assert found.item() == pytest.approx(1 - iou.item(), abs=1e-6)
+
+
 def test_losses_where_libraries_that_have_them_are_installed():
     p = torch.rand(3, 2, 8, 8, generator=seeded(0)).double()
     t = (torch.rand(3, 2, 8, 8, generator=seeded(1)) < 0.4).double()
