@@ -1,13 +1,12 @@
 """What does a loss do with an ambiguous region? Predicted first, then trained.
 
-predict (from losses.py) follows the mean of a loss over the truths while the common
-region is filled, which takes no training. Then the network of exp_single.py is trained
-with the loss, and two heads and the recurrent network, too. Running this draws the
-recorded runs (figures/losses.jsonl) and prints a table of them; --out FOLDER runs
-everything anew, see exp_controls.py.
+losses.predict follows the mean of a loss over the truths while the common region is
+filled, which takes no training. Then one network, two heads and the recurrent network are
+trained with it. Running this draws the recorded runs (figures/losses.jsonl) and prints a
+table of them; --out FOLDER runs everything anew, see exp_controls.py.
 
-With --loss FILE.py:NAME it predicts what a loss of your own does, a function of masks
-and truths as those in losses.py, and with --train also trains the single network.
+--loss FILE.py:NAME predicts your own loss, a function as in losses.py, of probabilities
+and truths (n, 2, H, W); --train also trains one network with it, on seed 0 or --seeds.
 """
 
 import time
@@ -53,11 +52,11 @@ class Settings:
     shape: data.Shape = field(default_factory=data.Shape)  # P1 = P2 = b = 64 pixels
 
 
-def decide(net, images, exclusive=False):
-    """Images (n, 1, H, W) -> probabilities (n, D decisions, 2, H, W)."""
+def decide(net, images, loss=None):
+    """Images (n, 1, H, W) -> probabilities (n, D decisions, 2, H, W), as a loss has them."""
     logits = net(images)
     logits = logits if logits.ndim == 5 else logits.unflatten(1, (-1, 2))
-    if exclusive:  # background, left, right
+    if getattr(loss, "exclusive", False):  # background, left, right
         background = torch.zeros_like(logits[:, :, :1])
         return torch.cat((background, logits), 2).softmax(2)[:, :, 1:]
     return torch.sigmoid(logits)
@@ -79,7 +78,7 @@ def objective(loss, masks, truths):
 
 
 @common.prepared
-def train(loss, net, s, seed, device, exclusive=False):
+def train(loss, net, s, seed, device):
     """Train a network with a loss and test it: a dict of what it ends in, for a row."""
     net = net.to(device, memory_format=torch.channels_last)
     optimiser = torch.optim.Adam(net.parameters(), s.learning_rate, fused=True)
@@ -87,7 +86,7 @@ def train(loss, net, s, seed, device, exclusive=False):
     start = time.perf_counter()
     for step in range(1, s.epochs * s.steps_per_epoch + 1):
         images, parts = data.sample(s.batch, generator, s.shape, s.noise)
-        masks = decide(net, images, exclusive)  # (n, D, 2, H, W)
+        masks = decide(net, images, loss)  # (n, D, 2, H, W)
         cost = objective(loss, masks, data.groupings(parts))
         optimiser.zero_grad()
         cost.backward()
@@ -97,55 +96,54 @@ def train(loss, net, s, seed, device, exclusive=False):
     row = {"seconds": round(time.perf_counter() - start, 2)}
     images, parts = data.held_out(s, seed, device)
     with torch.no_grad():
-        masks = decide(net, images, exclusive)
-    soft, hard = (data.measure(m, parts) for m in (masks, (masks > 0.5).float()))
+        masks = decide(net, images, loss)
+    hard = data.measure((masks > 0.5).float(), parts)
     row |= {"outcome": " + ".join(sorted(d["outcome"] for d in hard["decisions"]))}
-    row |= {
-        "found": hard["oracle_exact"] >= FOUND,
-        "oracle_exact": hard["oracle_exact"],
-    }
-    for key, measured in (("shares", soft), ("cut", hard)):
-        both = [[d["common_left"], d["common_right"]] for d in measured["decisions"]]
-        row[key] = both  # of the common region, for each decision
+    row |= {"oracle_exact": (pairs := hard["oracle_exact"]), "found": pairs >= FOUND}
+    decisions = data.measure(masks, parts)["decisions"]
+    row["shares"] = [[d["common_left"], d["common_right"]] for d in decisions]
     return row
 
 
-def parts_of(name):
-    """A variant's loss, and whether shares are exclusive: softmax gives no pixel twice."""
-    loss = name.removesuffix("-heads").removesuffix("-recurrent")
-    return LOSSES[loss], loss == "softmax"
+def expect(loss, s):
+    """What losses.predict says of a loss in the world of the Settings."""
+    _, parts = data.sample(1, torch.Generator().manual_seed(0), s.shape, noise=0)
+    return predict(loss, parts[0, [0, 2, 1]])
+
+
+def loss_of(name):
+    """A variant's loss."""
+    return LOSSES[name.removesuffix("-heads").removesuffix("-recurrent")]
 
 
 def run(name, seed, s, device):
     """Train a variant: a dict for a row, see train."""
-    loss, exclusive = parts_of(name)
     net = VARIANTS[name].build(s, torch.Generator().manual_seed(seed))
-    return train(loss, net, s, seed, device, exclusive)
+    return train(loss_of(name), net, s, seed, device)
 
 
 @common.prepared
 def change(name, s):
     """What a variant is, as a dict for the JSON; by "start", see sweep, a network or a
     loss is told from another of the same name."""
-    (loss, exclusive), generator = parts_of(name), torch.Generator().manual_seed(0)
+    loss, generator = loss_of(name), torch.Generator().manual_seed(0)
     net = VARIANTS[name].build(s, generator)
     images, parts = data.sample(s.batch, generator, s.shape, s.noise)
-    cost = objective(loss, decide(net, images, exclusive), data.groupings(parts))
+    cost = objective(loss, decide(net, images, loss), data.groupings(parts))
     return {"net": type(net).__name__, "start": sweep.start(net, cost, generator)}
 
 
-def summarise(runs):
-    """For each loss what was predicted, see predict, and what came out: {name: dict}.
+def summarise(runs, s=Settings()):
+    """For each loss what was predicted, see expect, and what came out: {name: dict}.
 
     measured: the shares of the common region that the single networks give, left and
-    right; off: their mean distance from the prediction; gets: what masks cut off at 1/2
-    do with it, in how many runs; heads, recurrent: the runs that find the two groupings.
-    """
+    right; off: their mean distance from the prediction; gets: who gets it after a cut at
+    1/2, in how many runs; heads, recurrent: the runs that find the two groupings."""
     found = {}
     for name, loss in LOSSES.items():
         own = [[r for (v, _), r in sorted(runs.items()) if v == name + e] for e in NETS]
         ends = [Counter(r.get("outcome", "died") for r in rows) for rows in own]
-        row = predict(loss, name == "softmax")
+        row = expect(loss, s)
         shares = torch.tensor([r["shares"][0] for r in own[0] if "shares" in r])
         off = (shares[..., None] - torch.tensor(row["best"])).abs().amin(-1)
         row |= {"measured": shares.tolist(), "gets": ends[0]}
@@ -166,8 +164,7 @@ def table(found):
     head += ["off", "gives the region to", "two heads", "two passes"]
     lines = []
     for name, r in found.items():
-        best = r["predicted"]
-        best = best if isinstance(best, str) else f"{best:.2f}"
+        best = r["predicted"] if len(r["best"]) > 1 else f"{r['predicted']:.2f}"
         off = "-" if r["off"] is None else f"{r['off']:.3f}"
         gets = ", ".join(f"{end} {k}" for end, k in r["gets"].items())
         pairs = [f"{r[k]['found']}/{r[k]['of']}" for k in ("heads", "recurrent")]
@@ -178,16 +175,20 @@ def table(found):
 
 def yours(parser, args, s):
     """Predict what the loss of --loss does and, with --train, train with it."""
+    for name in ("variants", "workers", "plot_only", "out"):
+        if getattr(args, name) is not parser.get_default(name):
+            parser.error(f"argument --{name.replace('_', '-')}: not beside --loss")
+    seeds = args.seeds if args.seeds is not parser.get_default("seeds") else [0]
     try:
-        print(describe(found := predict(loss := load(args.loss))))
-        if args.train:
-            seed = args.seeds[0]
+        print(describe(found := expect(loss := load(args.loss or ""), s)))
+        for seed in seeds if args.train else ():
             net = VARIANTS["iou"].build(s, torch.Generator().manual_seed(seed))
             row = train(loss, net, s, seed, args.device)
-            text = "seed {}: left gets {:.2f}, right {:.2f}; cut off at 1/2: {}"
-            print(text.format(seed, *row["shares"][0], row["outcome"]))
-    except Exception as e:  # noqa: BLE001 - whatever a loss of somebody else's may raise
-        parser.error(f"argument --loss: {type(e).__name__}: {e}".splitlines()[0])
+            shares = "left gets {:.2f}, right {:.2f}".format(*row["shares"][0])
+            print(f"seed {seed}: {shares}; cut off at 1/2: {row['outcome']}")
+    except (Exception, SystemExit) as e:  # noqa: BLE001 - whatever a loss may raise
+        kind = "" if isinstance(e, ValueError) else f"{type(e).__name__}: "
+        parser.error(f"argument --loss: {kind}{e}".splitlines()[0])
     return found
 
 
@@ -197,20 +198,20 @@ def main(argv=None):
     parser = common.Parser(__doc__)
     parser.add_training()
     sweep.add_options(parser, VARIANTS, list(VARIANTS))
-    parser.add_argument("--loss", metavar="FILE.py:NAME", help="A loss of your own.")
-    parser.add_argument("--train", action="store_true", help="Train with it as well.")
+    text = "A loss of your own, of probabilities and truths (n, 2, H, W)."
+    parser.add_argument("--loss", metavar="FILE.py:NAME", help=text)
+    parser.add_argument("--train", action="store_true", help="Train with it, too.")
     args = parser.parse_args(argv)
     s, _ = parser.settings(Settings(), args, lambda s: change("iou", s))
-    if args.loss:
+    if args.loss is not None or args.train:
         return yours(parser, args, s), None
     import exp_losses  # this file, as the processes of a sweep know it
 
     runs = sweep.collect(parser, args, s, exp_losses, "losses")
-    print(table(found := summarise(runs)))
+    print(table(found := summarise(runs, s)))
     numbers = {"experiment": "exp_losses", "losses": found}
     common.save(f"{args.out}/losses.json", numbers)
-    fig = pictures.draw_losses(found, ABOUT, KINDS)
-    common.save(f"{args.out}/losses.png", fig)
+    common.save(f"{args.out}/losses.png", fig := pictures.draw_losses(found, ABOUT))
     sweep.exit_if_dead(runs)
     return numbers, fig
 

@@ -1,10 +1,10 @@
 """Two owners or more: who gets a square that K arms share?
 
-K = 2, 3 or 4 arms of P pixels touch a square of b = rP pixels, and each can own it: of two
-the left one with probability m, else all alike. Networks of one decision are trained all
-over the plane of r and p, the probability to own it, networks of T decisions to find all
-K groupings. Running this draws the recorded runs (figures/owners.jsonl); --out FOLDER
-runs everything anew, the plane on seeds 0 to 9, the rest on seeds 0 to 19.
+K = 2, 3 or 4 arms of P pixels touch a square of b = rP pixels, which one of them owns: of
+two the left one with probability m, of more each alike. One decision is trained all over
+the plane of r and p, the probability to own it; T decisions are to find all K groupings.
+Running this draws the recorded runs (figures/owners.jsonl); --out FOLDER runs everything
+anew, the plane on seeds 0 to 9, the rest on seeds 0 to 19.
 """
 
 import time
@@ -31,10 +31,10 @@ VERSION = 1  # see sweep.py
 Settings = partial(exp_controls.Settings, shape=arms.Arms())
 
 
-def variant(title, net, K, T=1, r=1.0, m=0.5, heads=1):
+def variant(title, net, K, T=1, r=1.0, m=0.5, heads=1, **options):
     """A Variant that makes T decisions on a square with K arms."""
     other = {"shape.K": K, "shape.r": r, "steps": T, "m": m}
-    return Variant(title, net, {"out_channels": K * heads}, other=other)
+    return Variant(title, net, {"out_channels": K * heads} | options, other=other)
 
 
 KINDS = {f"K2-m{m}": (2, m) for m in (0.5, 0.55, 0.6, 0.7, 0.8)}
@@ -61,10 +61,10 @@ change = partial(exp_controls.change, variants=VARIANTS)
 
 
 @common.prepared
-def run(name, seed, s, device):
+def run(name, seed, s, device, variants=VARIANTS):
     """Train a variant as the experiments do and test it: a dict for a row. For seed 0 it
     has figure, square and first decision of two images, packed (2, 2 + K, H, W)."""
-    v = VARIANTS[name]
+    v = variants[name]
     s = v.settings(s)
     net = v.build(s, torch.Generator().manual_seed(seed))
     net = net.to(device, memory_format=torch.channels_last)
@@ -93,54 +93,55 @@ def run(name, seed, s, device):
     return row
 
 
-# What may decide whether an instance is given the square; the first is what is predicted.
+# What may decide whether an instance is given the square, by p, P, b; a tie counts as given.
+# The first is "predicted"; the last came after the runs: exp_start.py puts it to the test.
 RULES = {
     "where undecided climbs": theory.climbs_to,
-    "the end that scores more": theory.better_end,
+    "the end that scores more": lambda p, P, b: arms.ENDS[p < 0.5],
     "given, if that is a local maximum": partial(theory.climbs_to, a=1),
+    "where an untrained mask climbs": partial(theory.untrained_end, area=32**2),
 }
-NEAR = 1.5  # a point is near the boundary if r is within this factor of theory's T(p)
+NEAR, WHERE = 1.5, ("away", "near")  # near: r is within this factor of theory's T(p)
 
 
-def of(name, runs):
+def of(name, runs, variants=VARIANTS):
     """The Settings of a variant, and its rows by seed."""
     rows = [row for (variant, _), row in sorted(runs.items()) if variant == name]
-    return VARIANTS[name].settings(Settings()), rows
+    return variants[name].settings(Settings()), rows
 
 
-def summarise(runs):
-    """The points of the plane, a list of dicts, see RULES and NEAR. Of two instances each is
-    a point with its own p, of three or four the decision is. Runs that died do not count."""
+def summarise(runs, plane=PLANE):
+    """The points of the plane, a list of dicts, see RULES and NEAR. With two owners each
+    mask is a point with its own p, with more each decision. Runs that died do not count."""
     points = []
-    for name in PLANE:
-        (s, rows), ends = of(name, runs), {}
-        K, r = s.shape.K, s.shape.r
+    for name in plane:
+        (s, rows), ends = of(name, runs, plane), {}
+        K, r, b = s.shape.K, s.shape.r, arms.SIZES[s.shape.r][0] ** 2
         for row in (row for row in rows if "error" not in row):
             said = row["decisions"][0]["ends"] if K == 2 else [row["outcome"]]
             for p, end in zip(exp_controls.priors(s), said):
                 ends.setdefault(Fraction(p).limit_denominator(99), Counter())[end] += 1
         for p, outcomes in ends.items():  # p a Fraction, so that theory is exact
-            turn, rules = theory.limits(p)[1], {k: f(p, 1, r) for k, f in RULES.items()}
+            T = theory.limits(p)[1]
+            rules = {k: rule(p, b / r, b) for k, rule in RULES.items()}
             rules = {k: arms.ALIKE[end] if K > 2 else end for k, end in rules.items()}
-            point = {"K": K, "p": float(p), "r": r, "rules": rules}
+            point = {"variant": name, "K": K, "p": float(p), "r": r, "rules": rules}
             point |= {"predicted": next(iter(rules.values())), "outcomes": outcomes}
-            points.append(point | {"near": turn / NEAR < r < turn * NEAR})
+            points.append(point | {"where": WHERE[T / NEAR < r < T * NEAR]})
     return points
 
 
 def agreement(points):
-    """How many points (over half of the runs) and runs end as each rule has it: a list."""
-    found = []
-    for rule, where in product(RULES, ("away", "near")):
-        counts = []  # of each point: runs that end as predicted, runs
-        for point in points:
-            end, ends = point["rules"][rule], point["outcomes"]
-            if point["near"] == (where == "near") and end != "tie":
-                counts.append((ends.get(end, 0), sum(ends.values())))
-        good, (k, n) = sum(2 * k > n for k, n in counts), map(sum, zip(*counts, (0, 0)))
-        row = {"rule": rule, "where": where, "as_predicted": good, "of": len(counts)}
-        found.append(row | {"runs_as_predicted": k, "of_runs": n})
-    return found
+    """How many points (most of the runs) and outcomes are as each rule has it."""
+    rows = []
+    for rule, where in product(RULES, dict.fromkeys(p["where"] for p in points)):
+        here = [q for q in points if q["where"] == where]
+        k = [q["outcomes"].get(q["rules"][rule], 0) for q in here]
+        n = [sum(q["outcomes"].values()) for q in here]
+        good = sum(2 * i > j for i, j in zip(k, n))
+        row = {"rule": rule, "where": where, "as_predicted": good, "of": len(here)}
+        rows.append(row | {"outcomes_as_predicted": sum(k), "of_outcomes": sum(n)})
+    return rows
 
 
 def networks(runs):
@@ -150,9 +151,9 @@ def networks(runs):
         s, rows = of(name, runs)
         if rows:
             k, n = sum(row.get("found", False) for row in rows), len(rows)
-            network, K, T = VARIANTS[name].title, s.shape.K, s.steps
-            row = {"variant": name, "network": network, "K": K, "T": T}
-            row |= {"title": f"{network}, K = {K}, T = {T}"}
+            row = {"variant": name, "network": VARIANTS[name].title}
+            row |= {"K": s.shape.K, "T": s.steps}
+            row["title"] = "{network}, K = {K}, T = {T}".format(**row)
             found.append(row | {"found": k, "of": n, "interval": sweep.wilson(k, n)})
     return found
 
@@ -160,20 +161,21 @@ def networks(runs):
 def plane_table(points):
     """How often the square is given, by p and r, as a table in Markdown."""
     lines = {}
-    for point in points:
-        ends, line = point["outcomes"], dict.fromkeys(arms.SIZES, "-")
-        line = lines.setdefault((point["K"], point["p"]), line)
+    for q in points:
+        ends, line = q["outcomes"], dict.fromkeys(arms.SIZES, "-")
+        line = lines.setdefault((q["K"], q["p"]), line)
         given = ends.get("given", 0) + ends.get("all", 0)
-        line[point["r"]] = f"{given}/{sum(ends.values())}" + " (near)" * point["near"]
+        line[q["r"]] = f"{given}/{sum(ends.values())}" + " (near)" * (
+            q["where"] == "near"
+        )
     cells = [[f"{K}", f"{p:.3g}", *line.values()] for (K, p), line in lines.items()]
-    head = ["owners", "p", *(f"r = {r:g}" for r in arms.SIZES)]
-    return sweep.markdown(head, cells)
+    return sweep.markdown(["owners", "p", *(f"r = {r:g}" for r in arms.SIZES)], cells)
 
 
 def agreement_table(agreed):
     """What agreement returns as a table in Markdown."""
-    head = ["rule", "boundary", "points as predicted", "outcomes as predicted"]
-    text = "{rule}|{where}|{as_predicted}/{of}|{runs_as_predicted}/{of_runs}"
+    head = ["rule", "where", "points as predicted", "outcomes as predicted"]
+    text = "{rule}|{where}|{as_predicted}/{of}|{outcomes_as_predicted}/{of_outcomes}"
     return sweep.markdown(head, [text.format(**row).split("|") for row in agreed])
 
 

@@ -1,5 +1,7 @@
 """How masks and scores are shown: painted images, galleries, films, curves, bars."""
 
+from fractions import Fraction
+
 import numpy as np
 import torch
 from matplotlib.animation import PillowWriter
@@ -11,6 +13,7 @@ from matplotlib.transforms import ScaledTranslation
 import common
 import data
 import landscape
+import losses
 
 RED, YELLOW, ORANGE = (0.88, 0.20, 0.20), (1.00, 0.90, 0.20), (1.00, 0.52, 0.05)
 BLUE, GREEN = (0.25, 0.50, 0.95), (0.15, 0.62, 0.35)
@@ -32,6 +35,7 @@ MEANS = {"given": "given (three or four owners: to all)"}
 MEANS |= {"one": "to one or to some of them"}
 MEANS |= {"not given": "not given (three or four: to nobody)"}
 MEANS |= {"split": "a part given", "unlearned": "own parts not learned"}
+PREDICTED = {"given": "#ffdcb5", "not given": "#cfe0f1"}  # as in landscape.REGIONS
 RINGS = {2: ("black", 0.8), 3: ("#00806a", 2.5), 4: ("#8a4fb0", 2.5)}  # by owners
 BOX = {"boxstyle": "round,pad=0.2", "fc": "white", "ec": "none", "alpha": 0.9}
 # Where a legend stands: below a figure, below Axes.
@@ -322,6 +326,46 @@ def owners(points, agreed, networks, flips):
     return fig
 
 
+def starts(points):
+    """The Figure of exp_start.py: for each start of the masks a panel with what runs ended
+    in, by prior and size, on the colour of what was predicted. points are what its
+    summarise returns."""
+    panels = {}
+    for q in points:
+        panels.setdefault(q["start"], {}).setdefault(q["p"], []).append(q)
+    widths = [len(columns) + 0.6 for columns in panels.values()]
+    fig = Figure(figsize=(2 + 0.55 * sum(widths), 5.6), layout="constrained")
+    axes = fig.subplots(1, len(panels), squeeze=False, width_ratios=widths)[0]
+    sizes = sorted({q["r"] for q in points})
+    for ax, (start, columns) in zip(axes, panels.items()):
+        for x, p in enumerate(sorted(columns)):
+            for q in columns[p]:
+                y = sizes.index(q["r"])
+                colour = PREDICTED[q["predicted"]]
+                ax.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, fc=colour, ec="white"))
+                pie(ax, x, y, q["outcomes"], ENDS, radius=0.14)
+        ax.set_xticks(range(len(columns)), [f"{p:.3g}" for p in sorted(columns)])
+        ax.set(xlim=(-0.5, len(columns) - 0.5), ylim=(-0.5, len(sizes) - 0.5))
+        ax.set_yticks(range(len(sizes)), [str(Fraction(r)) for r in sizes])
+        ax.tick_params(labelsize=9, length=0)
+        name = "about 1/2" if start == 0.5 else f"{start}"
+        ax.set_title(f"untrained masks are\n{name}", fontsize=10)
+    axes[0].set_ylabel("r = b/P: size of the square")
+    fig.supxlabel("p: probability that this instance owns the square", fontsize=10)
+    handles = [Patch(fc=c, label=f"predicted: {end}") for end, c in PREDICTED.items()]
+    seen = {end for q in points for end in q["outcomes"]}
+    texts = {end: "a part" if end == "split" else end for end in ENDS if end in seen}
+    texts |= {"unlearned": "own parts not learned"} if "unlearned" in seen else {}
+    handles += [
+        Patch(ec="black", label=f"trained: {t}", **ENDS[k]) for k, t in texts.items()
+    ]
+    fig.legend(handles=handles, fontsize=9, ncols=3, **BELOW)
+    fig.suptitle(
+        "The same networks, the same loss: who gets the square depends on the start"
+    )
+    return fig
+
+
 def draw_world(shape, x):
     """The grouping problem of Fig. 1a, the common region split at x, and images of a
     data.Shape with both their groupings. Returns the Figure."""
@@ -352,10 +396,10 @@ def draw_world(shape, x):
     return fig
 
 
-def draw_losses(found, about, kinds):
+def draw_losses(found, about):
     """What losses do with the common region: a row a loss, with its predicted and its
     trained shares, and what a user gets. found is that of exp_losses.summarise, about
-    {name: [title, source, library]}, kinds as in losses.py. Returns the Figure."""
+    {name: [title, source, library]}. Returns the Figure."""
     fig = Figure(figsize=(14, 11), layout="constrained")
     ax, y, places, kind = fig.subplots(), 0, {}, None
     columns = {1.04: "cut off at 1/2,\nit goes to", 1.4: "two heads find\nboth truths"}
@@ -365,7 +409,7 @@ def draw_losses(found, about, kinds):
     for name, r in found.items():
         if kind != r["kind"]:
             kind = r["kind"]
-            ax.text(0, y, kinds[kind], weight="bold", va="center")
+            ax.text(0, y, losses.KINDS[kind], weight="bold", va="center")
             y += 1
         look = {"marker": "D", "ms": 12, "ls": "none", "mec": "black", "clip_on": False}
         if kind == "flat":

@@ -177,15 +177,11 @@ def common_push(p, area, P1, P2, b, m=0.5):
     """The push on the common region while nothing is learned, (left, right): the slope
     of the expected soft score in one pixel of b, if both masks have the probability p
     all over an image of area pixels. For m = 1/2 it is positive for every p, if the
-    image holds the pair: a pixel more costs a poor mask little. A network sets out for
-    "both" even below a*."""
+    image holds the pair: a pixel more costs a poor mask little. So a network would set
+    out for "both" even below a*; where it arrives, says untrained_end."""
     check(p=p, area=area, P1=P1, P2=P2, b=b, m=m)
-
-    def push(P, prior):  # of the instance that owns b with this probability
-        with_b, without = (p * area + own * (1 - p) for own in (P + b, P))  # unions
-        return prior / with_b - (1 - prior) * p * P / without**2
-
-    return push(P1, m), push(P2, 1 - m)
+    sides = (P1, m), (P2, 1 - m)
+    return tuple(mask_slopes(p, p, p, prior, P, b, area)[1] / b for P, prior in sides)
 
 
 def dividing_point(P, b, m=0.5, score="IoU"):
@@ -301,6 +297,46 @@ def climbs_to(p, P, b, score="IoU", a=0.5):
     dividing point, "not given"."""
     a, p, P, b = map(Fraction, (a, p, P, b))
     return "given" if instance_slope(a, p, P, b, score) > 0 else "not given"
+
+
+def mask_slopes(own, a, rest, p, P, b, area):
+    """The gradient of the expected soft IoU of a mask in its shares own of the own part,
+    a of the common region and rest of the other pixels of an image of area pixels: a
+    triple. The first is never negative, the last never positive: own part and background
+    are learned whatever p is. ValueError: an area below P + b."""
+    check(own=own, a=a, rest=rest, p=p, P=P, b=b, area=area)
+    others = area - P - b
+    if np.any(others < 0):
+        raise ValueError(f"area must be at least P + b, got {area}")
+    if_owner, if_not = P + b + others * rest, P + a * b + others * rest  # unions
+    own_slope = p * P / if_owner + (1 - p) * P / if_not
+    slope = p * b / if_owner - (1 - p) * P * own * b / if_not**2
+    alarm = p * (P * own + a * b) / if_owner**2 + (1 - p) * P * own / if_not**2
+    return own_slope, slope, -alarm * others
+
+
+def untrained_end(p, P, b, area, start=0.5):
+    """The end to which a mask climbs that has learned nothing, "given" or "not given".
+
+    It is the smallest network there is: three logits, of the shares of mask_slopes, all
+    of them start at first. It climbs the expected IoU by its gradient; while own part and
+    background are poor, a pixel of b more costs little. What is then learned first
+    decides where a has come to when climbs_to holds. ValueError: see mask_slopes, or a
+    start of 0 or 1."""
+    check(start=start)
+    p, P, b, area, start = map(float, (p, P, b, area, start))
+    if start in (0, 1):
+        raise ValueError(f"start must be between 0 and 1, got {start}")
+    logits = [np.log(start / (1 - start))] * 3
+    for _ in range(20000):
+        shares = [1 / (1 + np.exp(-x)) for x in logits]
+        if abs(shares[1] - 0.5) > 0.49 and shares[0] > 0.99 and shares[2] < 0.01:
+            break
+        slopes = mask_slopes(*shares, p, P, b, area)
+        rates = [g * x * (1 - x) for g, x in zip(slopes, shares)]  # in the logits
+        pace = 0.05 / max(map(abs, rates))  # even steps: the way is the same
+        logits = [x + pace * rate for x, rate in zip(logits, rates)]
+    return "given" if shares[1] > 0.5 else "not given"
 
 
 def owners(K, P, b, score="IoU"):
