@@ -199,7 +199,7 @@ def one_instance(row):
         (0, "1/5", "1/3", half, "5/7", 1),
     )
     # Eq. 1 is the sum of two. At m = n the mean of the IoUs u and v = q/u is at least
-    # their geometric mean, the square root of q (Theorem 3.3): what it exceeds is a square.
+    # their geometric mean, the square root of q: its square exceeds q by (u - v)^2 / 4.
     a, P, b = at = grid(shares, sizes, sizes)
     (u, v), q = t.instance_scores(*at), P / (P + b)
     gaps = u * v - q, t.instance_mean(a, half, P, b) ** 2 - q - (u - v) ** 2 / 4
@@ -213,8 +213,11 @@ def one_instance(row):
     scores["-(1 - Dice)^2"] = lambda u, k: -((1 - 2 * u / (1 + u)) ** 2)
     slopes = {name: lambda u, k, g=g: u * slope(g, u, k) for name, g in scores.items()}
     slopes |= {"ln IoU": lambda u, k: 1 + 0 * u, "ln Dice": lambda u, k: 1 / (1 + u)}
-    gaps = [u * slope(f, u, k) - t.bend(name, u, k) for name, f in slopes.items()]
-    row("which score bends up, which down", "difference quotient twice", *gaps)
+    gaps = [
+        u * slope(f, u, k) - t.bend(name, u, k if name in ("IoU", "Dice") else 1)
+        for name, f in slopes.items()
+    ]
+    row("which score bends up, which down", "difference quotients", *gaps)
     results, tiny = [], Fraction(1, 10**30)
     for score, case in product(("IoU", "Dice"), grid(priors, sizes, sizes).T):
         p, P, b = case
@@ -232,13 +235,39 @@ def one_instance(row):
     how = "scores at the ends, and beside them"
     row("any prior: better end, maxima, way", how, np.array(results))
     results = []  # just below its limit in b/P it is not so, just above it is
-    for score, p in product(("IoU", "Dice"), ("1/3", "1/4", "1/7", "2/5")):
-        for kind, limit in zip("mc", t.limits(Fraction(p), score)):
+    for score, p in product(
+        ("IoU", "Dice"), map(Fraction, ("1/3", "1/4", "1/7", "2/5"))
+    ):
+        for kind, limit in zip("mc", t.limits(p, score)):
             for r in Fraction(float(limit)) - step, Fraction(float(limit)) + step:
                 top = "given" in t.local_maxima(p, 1, r, score)
                 climbs = t.climbs_to(p, 1, r, score) == "given"
                 results.append((top if kind == "m" else climbs) == (r > limit))
     row("limits of b/P for any prior", "slopes just below, above", np.array(results))
+    own, a, rest, p, P, b, area = at = grid(
+        inner := shares[1:-1:2],
+        inner,
+        inner,
+        ("1/3", half, "5/7"),
+        (1, 3),
+        (2,),
+        (5, 9),
+    )
+
+    def score(own, a, rest):  # soft IoU: common mass over all mass
+        others = rest * (area - P - b)
+        owner = (P * own + b * a) / (P + b + others)
+        return p * owner + (1 - p) * P * own / (P + b * a + others)
+
+    found, h = t.mask_slopes(*at), Fraction(1, 10**30)
+    gaps = []
+    for k, slope_k in enumerate(found):
+        ends = [
+            [x + sign * h * (i == k) for i, x in enumerate(at[:3])] for sign in (1, -1)
+        ]
+        gaps.append((score(*ends[0]) - score(*ends[1])) / (2 * h) - slope_k)
+    signs = np.array(found[0] > 0), np.array(found[2] <= 0)
+    row("own part is learned, background too", "difference quotients", *gaps, *signs)
     results = []
     for K, P, b in product((2, 3, 4), (1, 3), (1, 2, 5)):
         found = [*t.owners(K, Fraction(P), Fraction(b)).values()]

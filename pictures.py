@@ -351,7 +351,7 @@ def starts(points):
         name = "about 1/2" if start == 0.5 else f"{start}"
         ax.set_title(f"untrained masks are\n{name}", fontsize=10)
     axes[0].set_ylabel("r = b/P: size of the square")
-    fig.supxlabel("p: probability that this instance owns the square", fontsize=10)
+    axes[0].set_xlabel("p: probability that this instance owns the square")
     handles = [Patch(fc=c, label=f"predicted: {end}") for end, c in PREDICTED.items()]
     seen = {end for q in points for end in q["outcomes"]}
     texts = {end: "a part" if end == "split" else end for end in ENDS if end in seen}
@@ -360,9 +360,8 @@ def starts(points):
         Patch(ec="black", label=f"trained: {t}", **ENDS[k]) for k, t in texts.items()
     ]
     fig.legend(handles=handles, fontsize=9, ncols=3, **BELOW)
-    fig.suptitle(
-        "The same networks, the same loss: who gets the square depends on the start"
-    )
+    text = "Who gets the square? Ground: where a mask of three logits climbs. "
+    fig.suptitle(text + "A pie: what networks ended in", fontsize=11)
     return fig
 
 

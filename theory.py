@@ -26,15 +26,23 @@ import common
 
 def check(**arguments):
     """Raise ValueError, with name and value, for what is out of range, NaN included. P,
-    P1, P2, b and area are sizes, y is x - 1/2, all else is a share or a probability."""
+    P1, P2, b and area are sizes, y is x - 1/2, all else is a share or a probability, but
+    for power, which is as a size is."""
     for name, value in arguments.items():
         inside, allowed = (value >= 0) & (value <= 1), "in [0, 1]"
-        if name in ("P", "P1", "P2", "b", "area"):
+        if name in ("P", "P1", "P2", "b", "area", "power"):
             inside, allowed = (value > 0) & (value < np.inf), "positive and finite"
         elif name == "y":
             inside, allowed = abs(value) <= 0.5, "in [-1/2, 1/2]"
         if not (inside if isinstance(inside, bool) else inside.all()):
             raise ValueError(f"{name} must be {allowed}, got {value}")
+
+
+def exact(**arguments):
+    """The arguments as Fractions, once check has seen them; a float is what it is."""
+    check(**arguments)
+    values = arguments.values()
+    return [x if isinstance(x, Fraction) else Fraction(float(x)) for x in values]
 
 
 # --------------------------------------------------------------------------------------
@@ -186,20 +194,23 @@ def common_push(p, area, P1, P2, b, m=0.5):
 
 def dividing_point(P, b, m=0.5, score="IoU"):
     """a*, where F is lowest along a: ascent leads to a = 1 from above, to 0 from below.
-    For m = 1/2 it is (sqrt(P(P+b)) - P)/b = 1/(1 + sqrt(1 + b/P)) < 1/2. So an
-    undecided network, a = c = 1/2, is above it for both instances and climbs to "both",
-    never to "neither". For the right instance's c* pass P2 and n. Far from m = 1/2 it
-    leaves [0, 1], and for Dice it may be infinite. ValueError for m = 0, too."""
+    For m = 1/2 it is (sqrt(P(P+b)) - P)/b = 1/(1 + sqrt(1 + b/P)) < 1/2, for Dice too.
+    So an undecided network, a = c = 1/2, is above it for both instances and climbs to
+    "both", never to "neither". For the right instance's c* pass P2 and n. Far from
+    m = 1/2 a* leaves [0, 1], and for Dice it may be infinite. ValueError for m = 0."""
     check(P=P, b=b, m=m)
     instance_scores(1, P, b, score)  # which checks the score
     if np.any(m == 0):
         raise ValueError(f"m must be positive for a dividing point, got {m}")
     r = (1 - m) / m
-    if score == "Dice":  # (2P + b + ab) / (2P + ab) = 1 / v there
-        v = (r * P / (P + b)) ** 0.5
-        return v / (1 - v) - 2 * P / b if v < 1 else np.inf
     # (sqrt(r P (P + b)) - P) / b, in a form that does not cancel for small b
-    return P * ((r - 1) * P / b + r) / ((r * P * (P + b)) ** 0.5 + P)
+    star = P * ((r - 1) * P / b + r) / ((r * P * (P + b)) ** 0.5 + P)
+    if score == "IoU":
+        return star
+    # v/(1 - v) - 2P/b with v^2 = r P/(P + b), in such a form
+    gap = b + P * (1 - r)
+    star = (b * star - (1 - r) * P * (1 + 2 * P / b)) / np.where(gap > 0, gap, 1)
+    return np.where(gap > 0, star, np.inf)[()]
 
 
 def undecided_prior_limit(P, b):
@@ -220,9 +231,8 @@ def both_prior_limit(P, b):
 def undecided_end(P, b, m):
     """The corner to which ascent on F leads from a = c = 1/2, if P1 = P2 = P: "left",
     "right" or "both". F is convex in each share: the signs of the first slopes decide,
-    exactly. A slope of zero is a rest that any nudge ends: down, the better side."""
-    check(P=P, b=b, m=m)
-    half, P, b, m = (Fraction(value) for value in (0.5, P, b, m))
+    exactly. A slope of zero counts as down, to the better side."""
+    half, (P, b, m) = Fraction(1, 2), exact(P=P, b=b, m=m)
     end = tuple(slope > 0 for slope in dF(half, half, P, P, b, m))
     return next(name for name, corner in CORNERS.items() if corner == end)
 
@@ -278,15 +288,15 @@ def instance_slope(a, p, P, b, score="IoU"):
 def better_end(p, P, b, score="IoU"):
     """Which end scores more, "given", "not given" or "tie": f(1) - f(0) is 2p - 1 times
     b/(P+b), for Dice times b/(2P+b), so that p alone decides."""
-    p, P, b = map(Fraction, (p, P, b))
+    p, P, b = exact(p=p, P=P, b=b)
     gain = instance_mean(1, p, P, b, score) - instance_mean(0, p, P, b, score)
     return "given" if gain > 0 else "not given" if gain < 0 else "tie"
 
 
 def local_maxima(p, P, b, score="IoU"):
-    """Which ends no small step improves: a set of "given" and "not given". "Given" is one
-    for IoU while b/P > 1/p - 2; "not given", with 1-p for p, alike."""
-    p, P, b = map(Fraction, (p, P, b))
+    """Which ends no small step improves: a set of "given" and "not given". For IoU "given"
+    is one while b/P > 1/p - 2, "not given" while b/P > 1/(1-p) - 2."""
+    p, P, b = exact(p=p, P=P, b=b)
     up = {"given": instance_slope(1, p, P, b, score) > 0}
     up["not given"] = instance_slope(0, p, P, b, score) < 0
     return {end for end, holds in up.items() if holds}
@@ -295,7 +305,7 @@ def local_maxima(p, P, b, score="IoU"):
 def climbs_to(p, P, b, score="IoU", a=0.5):
     """The end to which ascent leads from a share a, "given" or "not given"; at the very
     dividing point, "not given"."""
-    a, p, P, b = map(Fraction, (a, p, P, b))
+    a, p, P, b = exact(a=a, p=p, P=P, b=b)
     return "given" if instance_slope(a, p, P, b, score) > 0 else "not given"
 
 
@@ -343,9 +353,10 @@ def owners(K, P, b, score="IoU"):
     """The mean sum of the scores of K instances, of which each owns b equally often, if
     "all" get it, "one" or "nobody". For K > 2 nobody beats one beats all; for K = 2 they
     tie. ValueError: K not a whole number from 2."""
-    if K < 2 or K != int(K):
+    if K not in range(2, 2**31):
         raise ValueError(f"K must be a whole number from 2, got {K}")
-    given, not_given = (instance_mean(a, Fraction(1, K), P, b, score) for a in (1, 0))
+    prior = Fraction(1, int(K))
+    given, not_given = (instance_mean(a, prior, P, b, score) for a in (1, 0))
     one = given + (K - 1) * not_given
     return {"all": K * given, "one": one, "nobody": K * not_given}
 
@@ -353,9 +364,9 @@ def owners(K, P, b, score="IoU"):
 def limits(p, score="IoU"):
     """The b/P above which giving b to an instance with prior p is a local maximum, and
     above which an undecided network, a = 1/2, climbs to it: a pair, (0, 0) from p = 1/2
-    on. With s = 1/p - 2, which is K - 2 for K equally likely owners, they are, for IoU, s
-    and T = 2s + 2 sqrt(s(s+1)), where r^2 = 4s(r+1), for Dice T and the root of r^3 =
-    s(3r+4)^2. ValueError for p = 0, too: nothing makes it a maximum."""
+    on; p is a number. With s = 1/p - 2 (K - 2 for K equally likely owners): for IoU s and
+    T = 2s + 2 sqrt(s(s+1)), for Dice T and the root of r^3 = s(3r+4)^2. ValueError for
+    p = 0, too: nothing makes it a maximum."""
     check(p=p)
     instance_scores(1, 1, 1, score)  # which checks the score
     if p == 0:
@@ -373,13 +384,15 @@ def limits(p, score="IoU"):
 def bend(score, u, power=1):
     """The second derivative, in ln u, of a score that is a function of the IoU u. At
     p = 1/2 an instance has the IoUs u and q/u, whose logarithms have the same mean for
-    every share. So where the score bends up (> 0, convex) the two ends tie and a*, see
-    dividing_point, is worst; where it is straight (0) nothing decides; where it bends
-    down a* is best. IoU^power bends up throughout, Dice^power where u < power.
-    ValueError: a score that is not known, or a power not positive and finite."""
-    check(u=u, P=power)
+    every share: the two ends tie. Where the score bends up (> 0, convex) they are best
+    and a*, see dividing_point, is worst; where it is straight (0) nothing decides; where
+    it bends down a* is best. IoU^power bends up throughout, Dice^power where u < power.
+    ValueError: a score that is not known, or a power of another score than these two."""
+    check(u=u, power=power)
     if score not in BENDS:
         raise ValueError(f"score must be among {', '.join(BENDS)}, got {score!r}")
+    if np.any(power != 1) and score not in ("IoU", "Dice"):
+        raise ValueError(f"power must be 1 for {score}, got {power}")
     return BENDS[score](u, power)
 
 
@@ -434,7 +447,7 @@ def equilibria(P, b, m):
 def idle_weight(gap, beta):
     """The share of the gradient that a decision gets whose score is gap below the other
     one's, by the smooth maximum of sharpness beta: 1/(1 + e^(beta gap)). At (both,
-    unlearned) it is a plateau, not an equilibrium, that keeps the second one back.
+    unlearned) a plateau, no equilibrium, can keep the second one back.
     ValueError: beta not positive and finite."""
     if not 0 < beta < np.inf:
         raise ValueError(f"beta must be positive and finite, got {beta}")
@@ -495,7 +508,7 @@ def main(argv=None):
     if args.explore:
         try:
             return landscape.explore()
-        except ImportError as e:  # matplotlib's, where it can open no window
+        except (ImportError, RuntimeError) as e:  # matplotlib's: it can open no window
             parser.error(f"argument --explore: {str(e).splitlines()[0]}")
     parser.writable(args.out)
     rows = claims.check_claims()
