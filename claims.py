@@ -244,29 +244,19 @@ def one_instance(row):
                 climbs = t.climbs_to(p, 1, r, score) == "given"
                 results.append((top if kind == "m" else climbs) == (r > limit))
     row("limits of b/P for any prior", "slopes just below, above", np.array(results))
-    own, a, rest, p, P, b, area = at = grid(
-        inner := shares[1:-1:2],
-        inner,
-        inner,
-        ("1/3", half, "5/7"),
-        (1, 3),
-        (2,),
-        (5, 9),
-    )
+    inner, sides = shares[1:-1:2], (("1/3", half, "5/7"), (1, 3), (2,), (5, 9))
+    *at, p, P, b, area = every = grid(inner, inner, inner, *sides)
 
-    def score(own, a, rest):  # soft IoU: common mass over all mass
+    def expected(own, a, rest):  # soft IoU: what is in both over what is in either
         others = rest * (area - P - b)
         owner = (P * own + b * a) / (P + b + others)
         return p * owner + (1 - p) * P * own / (P + b * a + others)
 
-    found, h = t.mask_slopes(*at), Fraction(1, 10**30)
-    gaps = []
-    for k, slope_k in enumerate(found):
-        ends = [
-            [x + sign * h * (i == k) for i, x in enumerate(at[:3])] for sign in (1, -1)
-        ]
-        gaps.append((score(*ends[0]) - score(*ends[1])) / (2 * h) - slope_k)
-    signs = np.array(found[0] > 0), np.array(found[2] <= 0)
+    gaps, found = [], t.mask_slopes(*every)
+    for way, up in zip(np.eye(3, dtype=int) * tiny, found):
+        high, low = (expected(*(x + s * h for x, h in zip(at, way))) for s in (1, -1))
+        gaps.append((high - low) / (2 * tiny) - up)
+    signs = found[0] > 0, found[2] <= 0
     row("own part is learned, background too", "difference quotients", *gaps, *signs)
     results = []
     for K, P, b in product((2, 3, 4), (1, 3), (1, 2, 5)):

@@ -209,13 +209,13 @@ def predict(loss, parts=None):
     truths = own + owner * common_region  # (K, K, H, W)
 
     def mean(masks):  # (K, H, W), the same for every truth; a loss may work in place
-        masks = masks.clamp(1e-7, 1 - 1e-7).repeat(K, 1, 1, 1)
+        masks = masks.clamp(1e-7, 1 - 1e-6).repeat(K, 1, 1, 1)
         cost = torch.as_tensor(loss(masks, truths.clone())).double().mean().cpu()
         if not cost.isfinite():
             raise ValueError(f"the loss must be finite, got {cost} for share {a:.2f}")
         return cost
 
-    most = 1 / K if getattr(loss, "exclusive", False) else 1
+    most = (1 - 1e-6) / K if getattr(loss, "exclusive", False) else 1
     shares, curve = torch.linspace(0, most, n + 1).double(), []
     for a in shares.tolist():
         curve.append(mean(own + a * common_region))

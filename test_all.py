@@ -19,6 +19,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from fractions import Fraction
+from importlib.util import find_spec
 from itertools import combinations, product
 from pathlib import Path
 
@@ -44,6 +45,7 @@ import exp_owners
 import exp_recurrent
 import exp_rotated
 import exp_single
+import exp_start
 import landscape
 import losses
 import pictures
@@ -170,7 +172,17 @@ def test_the_first_push_is_towards_both_and_where_gradient_ascent_leads():
         push = (slope[0, 0] * shared).sum((-1, -2)) / shared.sum()  # (2 instances,)
         found = theory.common_push(p, 1024, 64, 64, 64, m)
         assert push.tolist() == pytest.approx(found) and push.min() > 0
-    assert 0 < theory.dividing_point(1.0, 1e-9) < 0.5  # no cancellation
+    for score in ("IoU", "Dice"):
+        assert 0 < theory.dividing_point(1.0, 1e-9, 0.5, score) < 0.5  # no cancellation
+    inside = 0
+    for P, b, m in product((1, 4), (0.5, 2, 9), (0.42, 0.5, 0.53)):
+        shares = np.linspace(0, 1, 20001)
+        star = theory.dividing_point(P, b, m, "Dice")
+        least = shares[theory.instance_mean(shares, m, P, b, "Dice").argmin()]
+        assert least == pytest.approx(min(max(star, 0), 1), abs=1e-3)
+        inside += 0 < star < 1
+    assert inside > 5
+    assert theory.dividing_point(1, np.array([1, 2]), 0.3, "Dice")[0] == np.inf
     grid = np.linspace(0, 1, 2001)
     for P, b in product((0.01, 1, 4, 100), (0.01, 1, 30)):
         a, scores = theory.dividing_point(P, b), theory.F(grid, 0, P, P, b, 0.5)
@@ -428,6 +440,19 @@ def test_functions_refuse_bad_arguments_by_name_and_value():
         ("unit", lambda: RecurrentUNet(unit="lstm")),
         ("k", lambda: sweep.fisher(3, 2, 1, 2)), ("masks, truths", lambda: data.iou(images, images)),
         ("rule", lambda: exp_controls.share(torch.ones(1, 2, 2), "best", 1.0, 0)),
+        ("P", theory.better_end, 0.5, inf, 1), ("p", theory.local_maxima, nan, 1, 1),
+        ("a", lambda: theory.climbs_to(0.5, 1, 1, a=2)), ("K", theory.owners, 1, 1, 1),
+        ("K", theory.owners, inf, 1, 1), ("K", theory.owners, 2.5, 1, 1),
+        ("p", theory.limits, 0), ("p", theory.limits, -1), ("m", theory.dividing_point, 1, 1, 2),
+        ("score", theory.limits, 0.4, "F1"), ("score", theory.dividing_point, 1, 1, 0.5, "F1"),
+        ("score", theory.instance_mean, 1, 0.5, 1, 1, "F1"), ("score", theory.bend, "F1", 0.5),
+        ("power", theory.bend, "IoU", 0.5, 0), ("power", theory.bend, "ln IoU", 0.5, 2),
+        ("area", theory.mask_slopes, 0.5, 0.5, 0.5, 0.5, 2, 1, 2.5),
+        ("start", theory.untrained_end, 0.5, 1, 1, 9, 1.0),
+        ("area", theory.untrained_end, 0.5, 1, 1, 1),
+        ("parts", losses.predict, losses.iou, torch.ones(3, 4, 4)),
+        ("parts", losses.predict, losses.iou, torch.ones(2, 4)),
+        ("masks and truths", losses.iou, masks, masks), ("masks and truths", losses.sam, images, images[:, :1]),
     )  # fmt: skip
     for name, f, *arguments in cases:
         with pytest.raises(ValueError, match=f"^{name} must .*, got "):
@@ -984,6 +1009,7 @@ def test_whether_the_second_decision_looks_and_where_the_first_one_jumps():
 
 SWEEPS = {"controls": exp_controls, "rotated": exp_looking, "breaks": exp_breaks}
 SWEEPS |= {"equilibrium": exp_equilibrium, "losses": exp_losses, "owners": exp_owners}
+SWEEPS |= {"start": exp_start}
 
 
 def recorded(name):
@@ -1009,7 +1035,7 @@ def test_the_recorded_runs_were_made_by_the_code_as_it_is(name, module):
     runs = sweep.distinct(sweep.read(str(HERE / f"figures/{name}.jsonl")))
     found = module.summarise(runs)
     key = {"rotated": "networks", "equilibrium": "pushes", "losses": "losses"}
-    key |= {"owners": "points"}
+    key |= {"owners": "points", "start": "points"}
     key = key.get(name, "variants")
     assert len(runs) > 9 and json.loads(json.dumps(found)) == kept[key]
 
@@ -1231,6 +1257,10 @@ for path, key, function in (
     ("owners", "agreement", exp_owners.agreement_table),
     ("owners", "networks", exp_owners.table),
     ("owners", "networks", lambda d: compare(d, {}, exp_owners.PLANNED)),
+    ("owners_longer", "networks", exp_owners.table),
+    ("start", "points", exp_start.table),
+    ("start", "agreement", exp_owners.agreement_table),
+    ("start", "to_both", lambda d: compare(d, {}, exp_start.PLANNED)),
 ):
     found = "NOTES.md", f"figures/{path}.json", lambda d, f=function, k=key: f(d[k])
     TABLES.append(found)
@@ -1301,13 +1331,114 @@ def test_what_a_loss_is_predicted_to_do_is_what_theory_says():
     for K in (2, 3, 4):
         for name in ("cross-entropy", "softmax"):
             loss, parts = losses.LOSSES[name], owned_by_one_of(K, 9, 9)
-            found = losses.predict(loss, name == "softmax", parts)["predicted"]
+            found = losses.predict(loss, parts)["predicted"]
             assert found == pytest.approx(1 / K, abs=1e-3)
     # Focal: alpha (1-a)^2 ln a + (1-alpha) a^2 ln (1-a), weighed by 1/2 each.
     a = np.linspace(0.001, 0.999, 9999)
     cost = -(0.25 * (1 - a) ** 2 * np.log(a) + 0.75 * a**2 * np.log(1 - a))
     found = losses.predict(losses.focal)["predicted"]
     assert found == pytest.approx(a[cost.argmin()], abs=1e-3)
+    # exp(-+ logit): (1-a)/a if an instance is the owner, in 1 of K, else a/(1-a); without
+    # an end, since it has walls. At K = 3 they balance at a = 1/(1 + sqrt 2).
+    found = losses.predict(
+        lambda p, t: torch.exp((1 - 2 * t) * p.logit()), owned_by_one_of(3, 9, 9)
+    )
+    assert found["predicted"] == pytest.approx(2**0.5 - 1, abs=1e-3)
+    assert found["slides_to"] == pytest.approx(2**0.5 - 1, abs=1e-3)
+    assert losses.predict(lambda p, t: 0.5)["predicted"] == "flat"
+    # -ln Dice is best at a*, whatever the size of the common region.
+    for square in (4, 16):
+        s = common.change(exp_losses.Settings(), [f"shape.square={square}"])
+        star = theory.dividing_point(64, square**2)
+        found = exp_losses.expect(losses.log_dice, s)["predicted"]
+        assert found == pytest.approx(star, abs=1e-3)
+
+
+def by_hand(p, t):
+    """What the losses are, for one mask and its truth, lists of numbers; log is ln."""
+    both, log = sum(a * b for a, b in zip(p, t)), np.log
+    iou = both / (sum(p) + sum(t) - both)
+    dice, squares = 2 * both / (sum(p) + sum(t)), sum(a * a for a in (*p, *t))
+    alarms, misses = sum(p) - both, sum(t) - both
+    tversky = {x: both / (both + x * alarms + (1 - x) * misses) for x in (0.3, 0.7)}
+    smooth = (2 * both + 1) / (sum(p) + sum(t) + 1)
+    right = [a if b else 1 - a for a, b in zip(p, t)]
+    entropy = sum(-log(x) for x in right) / len(right)
+    weights = [0.25 if b else 0.75 for b in t]
+    focal = sum(-w * (1 - x) ** 2 * log(x) for w, x in zip(weights, right)) / len(right)
+    found = {"iou": 1 - iou, "dice": 1 - dice, "log-iou": -log(iou), "focal": focal}
+    found |= {"log-dice": -log(dice), "squared-iou": (1 - iou) ** 2}
+    found |= {"dice-squared": 1 - 2 * both / squares, "cross-entropy": entropy}
+    found |= {"tversky-misses": 1 - tversky[0.3], "tversky-alarms": 1 - tversky[0.7]}
+    found |= {
+        "focal-tversky": (1 - tversky[0.3]) ** 0.75,
+        "sam": 20 * focal + 1 - smooth,
+    }
+    return found | {"mask2former": 5 * entropy + 5 * (1 - smooth)}
+
+
+def test_losses_are_what_a_few_pixels_give_by_hand():
+    p = torch.rand(2, 3, 2, 3, generator=seeded(7)).double()
+    t = (torch.rand(2, 3, 2, 3, generator=seeded(8)) < 0.5).double()
+    assert t.flatten(2).any(-1).all()
+    pairs = zip(
+        p.flatten(2).flatten(0, 1).tolist(), t.flatten(2).flatten(0, 1).tolist()
+    )
+    rows = [by_hand(*pair) for pair in pairs]
+    expected = {
+        name: sum(row[name] for row in rows) / len(rows) for row in rows for name in row
+    }
+    every = [(p[:, k].flatten().tolist(), t[:, k].flatten().tolist()) for k in range(3)]
+    for name in ("iou", "dice"):  # of the batch: its pixels are those of one image
+        of = [by_hand(*pair)[name] for pair in every]
+        expected[f"{name}-batch"] = sum(of) / 3
+    for name, value in expected.items():
+        found = losses.LOSSES[name](p, t).mean().item()
+        assert found == pytest.approx(value, abs=1e-6), name
+    tested_elsewhere = {"lovasz", "softmax"}
+    assert expected.keys() | tested_elsewhere == losses.LOSSES.keys()
+    for name, loss in losses.LOSSES.items():  # in half precision as in single
+        few = p / 4 if name == "softmax" else p  # which gives no pixel twice
+        half = few.half().requires_grad_()
+        found = loss(half, t.bool()).mean()
+        (slope,) = torch.autograd.grad(found, half)
+        assert found.item() == pytest.approx(
+            loss(half.double(), t).mean().item(), rel=2e-3
+        )
+        assert slope.isfinite().all()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert losses.cross_entropy(p.float(), t).dtype == torch.float32
+    assert losses.softmax(p * 3, t).isnan().any()
+
+
+def test_an_untrained_mask_climbs_where_gradient_ascent_on_pixels_does():
+    cases = ((2, 1.0, 0.5), (2, 0.25, 0.2), (3, 2.0, 0.5), (4, 4.0, 0.3))  # K, r, start
+    drawn = [data.sample(1, seeded(4), arms.Arms(K, r))[1][0, :2] for K, r, _ in cases]
+    own, square = torch.stack(drawn).double().unbind(1)  # each (4, H, W)
+    where = torch.stack((own, square, 1 - own - square), 1)  # (4, 3, H, W)
+    truths = torch.stack((own + square, own), 1)  # (4, 2, H, W)
+    p = torch.tensor([0.45 if K == 2 else 1 / K for K, *_ in cases]).double()
+    starts = torch.tensor([start for *_, start in cases]).double()
+    logits = starts.logit()[:, None].repeat(1, 3).requires_grad_()
+    for step in range(1500):
+        masks = (logits.sigmoid()[..., None, None] * where).sum(1, True)
+        both = (masks * truths).sum((-1, -2))  # (4, 2)
+        ious = both / (masks.sum((-1, -2)) + truths.sum((-1, -2)) - both)
+        score = p * ious[:, 0] + (1 - p) * ious[:, 1]
+        (up,) = torch.autograd.grad(score.sum(), logits)  # (4, 3)
+        if step == 0:
+            first = up / (starts * (1 - starts))[:, None]
+        with torch.no_grad():
+            logits += 0.05 * up / up.abs().amax(1, True)
+    sizes = zip(own.sum((-1, -2)).tolist(), square.sum((-1, -2)).tolist())
+    for case, (P, b), prior, slopes, end in zip(
+        cases, sizes, p.tolist(), first, logits
+    ):
+        start = case[-1]
+        found = theory.mask_slopes(start, start, start, prior, P, b, 32 * 32)
+        assert slopes.tolist() == pytest.approx(found)
+        name = "given" if end[1] > 0 else "not given"
+        assert name == theory.untrained_end(prior, P, b, 32 * 32, start)
 
 
 def test_the_lovasz_hinge_is_the_jaccard_loss_where_all_errors_are_one():
@@ -1326,7 +1457,7 @@ def test_losses_where_libraries_that_have_them_are_installed():
     t = (torch.rand(3, 2, 8, 8, generator=seeded(1)) < 0.4).double()
     logits, expected = p.logit(), {}
     one_by_one = [x.flatten(0, 1)[:, None] for x in (p, t)]  # each (6, 1, 8, 8)
-    with contextlib.suppress(ImportError):
+    if find_spec("monai"):
         from monai import losses as m
 
         exact = {"smooth_nr": 0, "smooth_dr": 1e-12}
@@ -1344,16 +1475,17 @@ def test_losses_where_libraries_that_have_them_are_installed():
             "mask2former": 5 * entropy + 5 * smooth,
             "sam": 20 * focal + smooth,
         }
-    with contextlib.suppress(ImportError):
+    if find_spec("torchvision"):
         from torchvision.ops import sigmoid_focal_loss
 
         expected |= {"focal": sigmoid_focal_loss(logits, t, reduction="mean")}
-    with contextlib.suppress(ImportError):
+    if find_spec("segmentation_models_pytorch"):
         from segmentation_models_pytorch import losses as smp
 
         exact = {"mode": "multilabel", "from_logits": False, "eps": 1e-12}
         expected |= {"iou-batch": smp.JaccardLoss(**exact)(p, t)}
-        expected |= {"dice-batch ": smp.DiceLoss(**exact)(p, t)}
+        both = smp.DiceLoss(**exact)(p, t)
+        assert both.item() == pytest.approx(losses.dice_batch(p, t).mean().item())
         binary = exact | {"mode": "binary", "log_loss": True}
         for name, loss in ("log-iou", smp.JaccardLoss), ("log-dice", smp.DiceLoss):
             of = loss(**binary)
@@ -1364,7 +1496,7 @@ def test_losses_where_libraries_that_have_them_are_installed():
     if not expected:
         pytest.skip("neither MONAI, smp nor torchvision is installed")
     for name, value in expected.items():
-        found = losses.LOSSES[name.strip()](p, t).mean().item()
+        found = losses.LOSSES[name](p, t).mean().item()
         assert found == pytest.approx(value.item(), abs=1e-6), name
 
 
@@ -1383,7 +1515,7 @@ def test_the_better_decision_counts_for_each_image_and_truth():
         VARIANTS["single"].build(Settings(), seeded(0)),
         data.sample(2, seeded(1))[0],
     )
-    shares = exp_losses.decide(net, images, exclusive=True)
+    shares = exp_losses.decide(net, images, losses.softmax)
     assert shares.sum(2).max() < 1 and shares.min() > 0
     logits = torch.cat((torch.zeros(2, 1, 32, 32), net(images)), 1)
     target = torch.randint(0, 3, (2, 32, 32), generator=seeded(3))
@@ -1393,29 +1525,53 @@ def test_the_better_decision_counts_for_each_image_and_truth():
     assert found == pytest.approx(expected, abs=1e-6)
 
 
-YOURS = """import torch
+YOURS = """import torch, sibling
 def brier(p, t): return ((p - t) ** 2).mean()
+def in_place(p, t): return (p.sub_(t) ** 2).mean()
+def edges(p, t):
+    kernel = torch.ones(1, 1, 3, 3)  # of 32 bits
+    p, t = (torch.conv2d(x.flatten(0, 1)[:, None], kernel) for x in (p, t))
+    return (p - t).square().mean()
+def shared(p, t):
+    p, t = (torch.cat((1 - x.sum(1, True), x), 1) for x in (p, t))
+    return -(t * p.log()).sum(1)
+shared.exclusive = True
 def nan(p, t): return p.sum() * float("nan")
 def three(p, t): return (p - t[:, :3].reshape(5)).mean()
 def frozen(p, t): return ((p - t) ** 2).mean().detach()
+def leaves(p, t): raise SystemExit
+number = 3
 """
 
 
 def test_a_loss_of_your_own(tmp_path, capsys):
     path = tmp_path / "my.py"
     path.write_text(YOURS)
-    quick = ["--train", "--seeds", "3", "--set", *QUICK]
+    (tmp_path / "sibling.py").touch()
+    quick = ["--train", "--seeds", "3,4", "--set", *QUICK]
     found, _ = exp_losses.main(["--loss", f"{path}:brier", *quick])
     assert found["predicted"] == pytest.approx(0.5, abs=1e-3)
-    assert "a = 0.50" in (output := capsys.readouterr().out) and "seed 3" in output
+    output = capsys.readouterr().out
+    assert all(text in output for text in ("a = 0.50", "seed 3", "seed 4"))
+    for name in ("in_place", "edges", "shared"):
+        found, _ = exp_losses.main(["--loss", f"{path}:{name}"])
+        assert found["predicted"] == pytest.approx(0.5, abs=1e-3), name
+    (tmp_path / "exit.py").write_text("raise SystemExit(0)")
     for name, said in {
         f"{path}:nan": "must be finite, got nan",
         f"{path}:three": "RuntimeError",
-        f"{path}:no": "there is no 'no'",
+        f"{path}:leaves": "SystemExit",
+        f"{path}:no": "there is no function 'no'",
+        f"{path}:number": "there is no function 'number'",
+        f"{tmp_path}/exit.py:f": "SystemExit",
         f"{tmp_path}/no.py:f": "FileNotFoundError",
         str(path): "must be FILE.py:NAME",
+        "": "must be FILE.py:NAME",
     }.items():
         refused(exp_losses.main, ["--loss", name], said, capsys)
+    refused(exp_losses.main, ["--train"], "must be FILE.py:NAME", capsys)
+    beside = ["--loss", f"{path}:brier", "--variants", "iou"]
+    refused(exp_losses.main, beside, "argument --variants: not beside", capsys)
     with pytest.raises(SystemExit):
         exp_losses.main(["--loss", f"{path}:frozen", *quick])
     assert "does not require grad" in capsys.readouterr().err
@@ -1490,18 +1646,18 @@ def test_points_of_the_plane_are_counted_each_at_its_prior():
     rows += [{"variant": "heads-K3-T4", "seed": 1, "error": "it died"}]
     runs = sweep.distinct(rows)
     points = exp_owners.summarise(runs)
-    keys = "K", "p", "r", "predicted", "outcomes", "near"
+    keys = "K", "p", "r", "predicted", "outcomes", "where"
     assert [tuple(point[key] for key in keys) for point in points] == [
-        (2, 0.5, 1, "given", {"given": 1, "split": 1}, False),
-        (2, 0.6, 4, "given", {"given": 4}, False),
+        (2, 0.5, 1, "given", {"given": 1, "split": 1}, "away"),
+        (2, 0.6, 4, "given", {"given": 4}, "away"),
         # T(0.4) = 1 + 3^0.5, and 4 is less than half as much again.
-        (2, 0.4, 4, "given", {"given": 3, "not given": 1}, True),
-        (3, pytest.approx(1 / 3, abs=1e-6), 1, "nobody", {"nobody": 2}, False),
-        (4, 0.25, 1, "nobody", {"some": 1}, False),
+        (2, 0.4, 4, "given", {"given": 3, "not given": 1}, "near"),
+        (3, pytest.approx(1 / 3, abs=1e-6), 1, "nobody", {"nobody": 2}, "away"),
+        (4, 0.25, 1, "nobody", {"some": 1}, "away"),
     ]
     found = [tuple(row.values())[2:] for row in exp_owners.agreement(points)]
-    # One of two runs is not more than half of them; a tie predicts nothing.
-    assert found[:3] == [(2, 4, 7, 9), (1, 1, 3, 4), (2, 3, 6, 7)]
+    # One of two runs is not more than half of them. By the score 4 is not given at 0.4.
+    assert found[:4] == [(2, 4, 7, 9), (1, 1, 3, 4), (2, 4, 7, 9), (0, 1, 1, 4)]
     found = {"network": "Heads of one U-Net", "K": 3, "T": 4, "found": 1, "of": 2}
     found |= {"variant": "heads-K3-T4", "title": "Heads of one U-Net, K = 3, T = 4"}
     assert exp_owners.networks(runs) == [found | {"interval": sweep.wilson(1, 2)}]

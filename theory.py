@@ -353,7 +353,7 @@ def owners(K, P, b, score="IoU"):
     """The mean sum of the scores of K instances, of which each owns b equally often, if
     "all" get it, "one" or "nobody". For K > 2 nobody beats one beats all; for K = 2 they
     tie. ValueError: K not a whole number from 2."""
-    if K not in range(2, 2**31):
+    if not (2 <= K < np.inf and K == int(K)):
         raise ValueError(f"K must be a whole number from 2, got {K}")
     prior = Fraction(1, int(K))
     given, not_given = (instance_mean(a, prior, P, b, score) for a in (1, 0))
