@@ -556,7 +556,7 @@ def main(argv=None):
     for name, asked in (("controls", questions[:5]), ("controls_rest", questions[5:])):
         groups = {q: [r for r in summary if r["variant"] in GROUPS[q]] for q in asked}
         if any(groups.values()):
-            text = "Which network finds one of two valid truths with each of its decisions?"
+            text = "Which network finds the two groupings?"
             text += " (continued)" * bool(figures)
             figures[name] = pictures.bars(groups, text)
     numbers = report(args.out, "controls", runs, summary, figures)

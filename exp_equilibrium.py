@@ -184,7 +184,7 @@ def plot(summary):
     ax.set(xlabel="second decision", ylabel="first decision")
     text = "What two decisions earn: the better one's score, mean over truths\n(b = P, "
     text += "m = 1/2; unlearned scores 0)\nwhite: the Nash equilibria; "
-    ax.set_title(f"{text}red: where two heads end, which is none", fontsize=10)
+    ax.set_title(f"{text}red: where two heads end, no equilibrium", fontsize=10)
     for y, row in enumerate(summary):
         start = 0
         for end, count in row["ends"].items():
@@ -198,7 +198,7 @@ def plot(summary):
     right.invert_yaxis()
     right.set(xlabel=f"of {summary[0]['of']} trained pairs of heads")
     right.set_title(
-        "What is done to them (noise in spreads of the weights),\n"
+        "What is done to the heads (noise in spreads of the weights),\n"
         f"and where {AFTER} more steps lead",
         fontsize=10,
     )

@@ -27,7 +27,7 @@ the left instance and, freely, a share c to the right.
 All corners score the same: the tie of Theorem 3.5
 prefers none of them. Eq. 12 is the corner "both".
 The score rises away from the dashed lines. Undecided,
-a = c = 1/2, is above both for every b: the way up
+a = c = 1/2, is above the two for every b: the way up
 from there leads to "both"."""
 
 # The sliders of explore: (name, lowest, highest, at first, step, what it is).
@@ -102,6 +102,19 @@ REGIONS = (
 )
 
 
+def turn(p, bottom, top, P=64, area=32**2):
+    """The size r = b/P from which theory.untrained_end is "given", between two sizes; NaN
+    where it turns outside of them."""
+    ends = [t.untrained_end(p, P, r * P, area) for r in (bottom, top)]
+    if ends != ["not given", "given"]:
+        return np.nan
+    for _ in range(10):  # halve the interval, on a logarithmic scale
+        r = (bottom * top) ** 0.5
+        given = t.untrained_end(p, P, r * P, area) == "given"
+        bottom, top = (bottom, r) if given else (r, top)
+    return (bottom * top) ** 0.5
+
+
 def draw_plane(ax, low=0.15, high=0.85, bottom=2**-3.6, top=2**3.6):
     """Draw into Axes to which end an instance by itself goes, see theory.climbs_to, by
     its prior and the size of the common region, and where the other end holds too."""
@@ -116,6 +129,7 @@ def draw_plane(ax, low=0.15, high=0.85, bottom=2**-3.6, top=2**3.6):
         lower, upper = (np.clip(edge, bottom, top) for edge in (lower, upper))
         ax.fill_between(p, lower, upper, where=where, color=colour, lw=0, zorder=0)
         look = {"ha": "center", "va": "center", "fontsize": 9, "zorder": 4}
+        look["bbox"] = {"fc": colour, "ec": "none", "pad": 1}  # clear of the lines
         ax.text(x, y, text, **look)
     look = {"color": "black", "zorder": 1}
     ax.plot(
@@ -125,6 +139,9 @@ def draw_plane(ax, low=0.15, high=0.85, bottom=2**-3.6, top=2**3.6):
         label="above, undecided climbs to given: r = T(p)",
         **look,
     )
+    ps = np.linspace(low, 0.498, 30)  # P = 64 in an image of 32 x 32 pixels
+    label = "above, an untrained mask climbs to given"
+    ax.plot(ps, [turn(p, bottom, top) for p in ps], "#b0176b", lw=1.8, label=label)
     text = "above, both ends are local maxima"
     for side, edge in ((less, s), (~less, other)):
         ax.plot(p[side], edge[side], "--", lw=1.2, label=text, **look)
@@ -206,7 +223,7 @@ def plot():
     path = t.ascend(0.5, 0.5, 1, 1, 1, 0.5)
     draw_path(ax, path, "gradient ascent from undecided")
     ax.plot([0, 1], [1, 0], "k:", label="the paper's splits, c = 1 - a")
-    title = '(g) Why "both": the corners tie, the way there decides\n'
+    title = '(g) Why "both": the corners tie, so the way there counts\n'
     ax.set_title(title + "own regions learned, b = P, m = 1/2", fontsize=10, loc="left")
     key.text(0, 0.98, READING, va="top", fontsize=9)
     key.legend(*ax.get_legend_handles_labels(), loc="lower left", facecolor="0.6")

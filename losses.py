@@ -203,14 +203,18 @@ def predict(loss, parts=None):
     if not (masks and parts.any(-1).any(-1).all() and parts.sum(0).max() == 1):
         text = "parts must be masks (K + 1, H, W) of 0 and 1 that do not overlap, got "
         raise ValueError(text + (f"{tuple(parts.shape)}" if not masks else "others"))
-    own, common_region = parts[:-1].float(), parts[-1].float()
+    own, common_region = parts[:-1].double(), parts[-1].double()
     K, n = len(own), 100
     owner = torch.eye(K, device=parts.device)[:, :, None, None]
     truths = own + owner * common_region  # (K, K, H, W)
 
     def mean(masks):  # (K, H, W), the same for every truth; a loss may work in place
-        masks = masks.clamp(1e-7, 1 - 1e-6).repeat(K, 1, 1, 1)
-        cost = torch.as_tensor(loss(masks, truths.clone())).double().mean().cpu()
+        masks = masks.clamp(1e-7, 1 - 1e-6).expand(K, -1, -1, -1)
+        try:
+            cost = loss(masks.clone(), truths.clone())
+        except RuntimeError:  # a loss with weights of its own, of 32 bits
+            cost = loss(masks.float(), truths.float())
+        cost = torch.as_tensor(cost).double().mean().cpu()
         if not cost.isfinite():
             raise ValueError(f"the loss must be finite, got {cost} for share {a:.2f}")
         return cost

@@ -34,7 +34,7 @@ ENDS |= {"split": {"fc": "0.6"}, "unlearned": {"fc": "black"}}
 MEANS = {"given": "given (three or four owners: to all)"}
 MEANS |= {"one": "to one or to some of them"}
 MEANS |= {"not given": "not given (three or four: to nobody)"}
-MEANS |= {"split": "a part given", "unlearned": "own parts not learned"}
+MEANS |= {"split": "a part given", "unlearned": "the rest of a shape is wrong"}
 PREDICTED = {"given": "#ffdcb5", "not given": "#cfe0f1"}  # as in landscape.REGIONS
 RINGS = {2: ("black", 0.8), 3: ("#00806a", 2.5), 4: ("#8a4fb0", 2.5)}  # by owners
 BOX = {"boxstyle": "round,pad=0.2", "fc": "white", "ec": "none", "alpha": 0.9}
@@ -170,7 +170,7 @@ def path(ax, history):
     look = {"s": 70, "edgecolors": "black", "linewidths": 0.8, "zorder": 7}
     label = "the network in training, in the colour of its common region"
     ax.scatter(a[~early], c[~early], c=colours.numpy()[~early], label=label, **look)
-    label = "the same while own parts are not learned: this score is not yet its own"
+    label = "white: own parts not learned, so that the ground does not hold yet"
     ax.scatter(a[early], c[early], c="white", label=label, **look | {"s": 25})
     text = {"textcoords": "offset points", "fontsize": 9, "bbox": BOX, "zorder": 8}
     ax.annotate("untrained", (a[0], c[0]), xytext=(12, -16), **text)
@@ -247,7 +247,7 @@ def bars(groups, title, row=0.52):
     right.tick_params(axis="y", length=0)
     handles = [Patch(ec="black", label=k, **LOOKS[k]) for k in LOOKS if k in seen]
     text = "Who gets the common region: a bar has a stripe a decision\n"
-    text += "(unlearned: a decision that misses the rest of the shapes as well)"
+    text += "(unlearned: the rest of a shape is wrong, too much or too little)"
     fig.legend(handles=handles, title=text, fontsize=10, ncols=7, **BELOW)
     fig.suptitle(title)
     return fig
@@ -304,12 +304,14 @@ def owners(points, agreed, networks, flips):
         lines += ax.plot(
             [], [], label=f"{K} owners" + ", equally likely" * (K > 2), **look
         )
-    handles = [Patch(ec="black", label=text, **ENDS[k]) for k, text in MEANS.items()]
+    seen = {end for point in points for end in point["outcomes"]}
+    names = {k: text for k, text in MEANS.items() if k != "split" or k in seen}
+    handles = [Patch(ec="black", label=text, **ENDS[k]) for k, text in names.items()]
     left.legend(handles=handles + lines, fontsize=9, ncols=3, **BELOW)
     away, near = (f"{row['as_predicted']} of {row['of']}" for row in agreed[:2])
-    text = "Who gets the square? Ground and words: where theory sends an instance\n"
-    text += "by itself. A pie: what the trained networks ended in. As predicted end\n"
-    text += f"{away} points away from the bold line and {near} near it"
+    text = "Who gets the square? Background: theory, for one instance. Pies: trained\n"
+    text += f"networks. As the bold line has it end {away} points away from it,\n"
+    text += f"and {near} near it"
     ax.set_title(text, fontsize=11)
     top, bottom = right.subfigures(2, 1, height_ratios=(1, 2.5))
     halves = top.subfigures(1, 2)
@@ -355,7 +357,7 @@ def starts(points):
     handles = [Patch(fc=c, label=f"predicted: {end}") for end, c in PREDICTED.items()]
     seen = {end for q in points for end in q["outcomes"]}
     texts = {end: "a part" if end == "split" else end for end in ENDS if end in seen}
-    texts |= {"unlearned": "own parts not learned"} if "unlearned" in seen else {}
+    texts |= {"unlearned": MEANS["unlearned"]} if "unlearned" in seen else {}
     handles += [
         Patch(ec="black", label=f"trained: {t}", **ENDS[k]) for k, t in texts.items()
     ]

@@ -149,7 +149,7 @@ def test_theory_without_torch_and_that_a_broken_formula_shows(scripts, monkeypat
     assert sorted(os.listdir(out)) == ["theory.json", "theory.png"]
     rows = json.loads((out / "theory.json").read_text())["claims"]
     verdicts = {r["claim"]: r["verdict"] for r in rows}
-    assert len(verdicts) == 34 and verdicts["Remark above Eq. 4"] == "ambiguous"
+    assert len(verdicts) == 35 and verdicts["Remark above Eq. 4"] == "ambiguous"
     broken = {"Eq. 4": "I_G_at_0", "Eq. 5": "I_G_at_1", "Eq. 6": "I_equal"}
     broken |= {"Eq. 7": "dI_equal", "Eq. 8": "d2I_equal", "Eq. 9": "d2I_equal_at_half"}
     broken |= {"Eq. 10": "I_max", "Eq. 12": "I_D", "ceiling": "ceiling"}
@@ -1556,6 +1556,7 @@ def test_a_loss_of_your_own(tmp_path, capsys):
     for name in ("in_place", "edges", "shared"):
         found, _ = exp_losses.main(["--loss", f"{path}:{name}"])
         assert found["predicted"] == pytest.approx(0.5, abs=1e-3), name
+    capsys.readouterr()
     (tmp_path / "exit.py").write_text("raise SystemExit(0)")
     for name, said in {
         f"{path}:nan": "must be finite, got nan",
