@@ -158,7 +158,7 @@ def released(title, names):
 WANG = {"wang": released("close to the release of Wang et al.", DIFFERENCES)}
 for name, (text, *_) in DIFFERENCES.items():
     rest = [key for key in DIFFERENCES if key != name]
-    WANG[f"wang-without-{name}"] = released(f"the same without: {text}", rest)
+    WANG[f"wang-without-{name}"] = released(f"theirs but for: {text}", rest)
 for name, (text, *_) in DIFFERENCES.items():
     if name != "width":  # which is among the settings
         WANG[f"only-{name}"] = released(f"ours with: {text}", [name])
@@ -218,8 +218,11 @@ def main(argv=None):
     summary, groups = summarise(runs), {}
     for question, names in GROUPS.items():
         rows = [row for row in summary if row["variant"] in names]
-        if rows:  # as it is comes first, then failures
-            order = {r["variant"]: r["found"] / r["of"] for r in rows} | {"as-is": -1}
+        if rows:  # what is compared with comes first, then failures
+            order = {r["variant"]: r["found"] / r["of"] for r in rows} | {
+                "as-is": -1,
+                "wang": -1,
+            }
             groups[question] = sorted(rows, key=lambda row: order[row["variant"]])
     title = "What breaks it? Failures first; 400 steps, in brackets what is usual\n"
     title += "outcomes by probabilities; found: an IoU of 0.95 for 99% of the pairs"
