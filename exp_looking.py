@@ -322,9 +322,7 @@ def draw_turned(ax, summary):
     if r:
         ax.legend(fontsize=8, loc="upper center")
     runs = f"Mask and state fed back ({r['asked']['angle'] if r else 0} runs)"
-    title = (
-        f"{runs}: shown one whole, A,\nturned about the centre, the second decision is"
-    )
+    title = f"{runs}: shown one whole, A,\nturned about the centre: what is the second decision?"
     ax.set_title(title, fontsize=11)
 
 
@@ -341,10 +339,12 @@ def draw_angle(strips, curves, runs):
             v, n = VARIANTS[name], len(good)
             step = v.other.get("learning_rate", good[0]["settings"]["learning_rate"])
             title = v.title.partition(", step")[0]
-            marks[len(rows) + (n - 1) / 2] = f"{title}\n{n} runs at {step:g}"
+            text = f"{n} runs asked, at {step:g}"
+            marks[len(rows) + (n - 1) / 2] = f"{title}\n{text}"
             rows += [*map(ways, good), np.full(2 * len(ANGLES), np.nan)]
             y = np.mean([from_change(r) for r in good], 0)
-            curves.plot(FROM_CHANGE, y, color=colour, label=f"{title}, {step:g}")
+            look = {"color": colour, "ls": ("-", "--", "-.", ":")[len(marks) % 4 - 1]}
+            curves.plot(FROM_CHANGE, y, label=f"{title}, {step:g}", **look)
     if rows:
         look = {"cmap": "RdYlBu", "vmin": -1, "vmax": 1, "interpolation": "nearest"}
         edges = -2.5, 357.5, len(rows) - 1.5, -0.5

@@ -3,8 +3,8 @@
 K = 2, 3 or 4 arms of P pixels touch a square of b = rP pixels, which one of them owns: of
 two the left one with probability m, of more each alike. One decision is trained all over
 the plane of r and p, the probability to own it; T decisions are to find all K groupings.
-Running this draws the recorded runs (figures/owners.jsonl); --out FOLDER runs everything
-anew, the plane on seeds 0 to 9, the rest on seeds 0 to 19.
+Running this draws the recorded runs (figures/owners.jsonl); --out FOLDER runs all anew, the
+plane on seeds 0 to 9, the rest on 0 to 19.
 """
 
 import time
@@ -62,8 +62,7 @@ change = partial(exp_controls.change, variants=VARIANTS)
 
 @common.prepared
 def run(name, seed, s, device, variants=VARIANTS):
-    """Train a variant as the experiments do and test it: a dict for a row. For seed 0 it
-    has figure, square and first decision of two images, packed (2, 2 + K, H, W)."""
+    """Train a variant as the experiments do and test it: a dict for a row."""
     v = variants[name]
     s = v.settings(s)
     net = v.build(s, torch.Generator().manual_seed(seed))
@@ -89,7 +88,7 @@ def run(name, seed, s, device, variants=VARIANTS):
     row["found"] = row["oracle_exact"] >= FOUND
     if seed == 0:
         shown = torch.cat((parts.sum(1, True), parts[:, 1:2], masks[:, 0]), 1)
-        row["masks"] = exp_looking.pack(shown[[0, -1]])  # the first, the last
+        row["masks"] = exp_looking.pack(shown[[0, -1]])  # (2, 2 + K, H, W), see flips
     return row
 
 
@@ -187,7 +186,7 @@ def table(found):
 
 
 def flips(runs):
-    """Two owners and three, r = 1, seed 0: {title: masks (1, 2 + K, H, W)}, see run."""
+    """Two owners and three, r = 1, seed 0, {title: (1, 2 + K, H, W)}: figure, square, masks."""
     found = {}
     for name, K in (("K2-m0.5-r1", "Two"), ("K3-r1", "Three")):
         if "masks" in (row := runs.get((name, 0), {})):
