@@ -54,8 +54,7 @@ NETWORKS = {
     )
     for K, T in DECIDE
 }
-VARIANTS = PLANE | NETWORKS
-FEWER = dict.fromkeys(PLANE, 10)  # see sweep.py
+VARIANTS, FEWER = PLANE | NETWORKS, dict.fromkeys(PLANE, 10)  # see sweep.py
 PLANNED = [(f"recurrent-K{K}-T{T}", f"told-K{K}-T{T}") for K, T in DECIDE]  # to compare
 change = partial(exp_controls.change, variants=VARIANTS)
 
