@@ -96,8 +96,8 @@ def sample(n, generator, shape=Shape(), noise=0.1):
 
     Returns the images (n, 1, H, W), 1 on the pair, 0 around it, plus Gaussian noise of
     that standard deviation; and the parts (n, 3, H, W), which are 1 on P1, on b and on
-    P2; for the Arms of arms.py (n, K + 1, H, W). No truth is drawn: the image cannot depend on it. ValueError: n below 1, noise
-    negative or not finite.
+    P2; for the Arms of arms.py (n, K + 1, H, W). No truth is drawn: the image cannot
+    depend on it. ValueError: n below 1, noise negative or not finite.
     """
     if n < 1:
         raise ValueError(f"n must be at least 1, got {n}")

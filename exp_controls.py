@@ -125,7 +125,8 @@ class Handing(RecurrentUNet):
 
     mask is "own", "detached", "half" (1/2 everywhere), "noise" (even in [0, 1], from the
     CPU's generator) or "pass" (its number, 1 and so on; the first pass sees 1/2 as ever);
-    state is "own", "detached" or "zero". ValueError: another, or an argument of RecurrentUNet that does not fit.
+    state is "own", "detached" or "zero". ValueError: another, or an argument of
+    RecurrentUNet that does not fit.
     """
 
     def __init__(self, mask="own", state="own", generator=None, **options):

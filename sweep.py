@@ -198,7 +198,7 @@ def add_options(parser, variants, default, number=20):
 
     text = f"Names with commas between; else {','.join(default)}."
     parser.add_argument("--variants", type=names, default=default, help=text)
-    text = f"Seeds to run, as in 7 or 0-9,15; else 0 to {number - 1}."
+    text = f"Seeds to run, as in 7 or 0-9,15; else 0 to {number - 1}, or as planned."
     parser.add_argument("--seeds", type=seeds, default=list(range(number)), help=text)
     text = "Runs at once; else as many as there are cores, and one on CUDA."
     parser.add_argument("--workers", type=common.whole(1, 1000), help=text)
