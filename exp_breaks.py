@@ -136,12 +136,17 @@ HEADS = {
 }
 # Wang et al.'s network, difference by difference: (what it is, in options, in settings).
 DIFFERENCES = {
-    "width": ("width 8", {}, {"width": 8}),
-    "depth": ("four poolings", {}, {"depth": 4}),
-    "blocks": ("DRU of blocks", {"blocks": True}, {}),
-    "logits": ("logits fed back", {"logits": True}, {}),
-    "ones": ("1 before the first pass", {"ones": True}, {}),
-    "bare": ("no normalisation on the way up", {"bare": True}, {}),
+    "width": ("width 8", {}, {"width": 8}, "width 16"),
+    "depth": ("four poolings", {}, {"depth": 4}, "two poolings"),
+    "blocks": ("DRU of blocks", {"blocks": True}, {}, "DRU of convolutions"),
+    "logits": ("logits fed back", {"logits": True}, {}, "probabilities fed back"),
+    "ones": ("1 before the first pass", {"ones": True}, {}, "1/2, 0 before the first"),
+    "bare": (
+        "no normalisation on the way up",
+        {"bare": True},
+        {},
+        "normalised upwards",
+    ),
 }
 NONE = {"blocks": False, "logits": False, "ones": False, "bare": False}
 
@@ -156,9 +161,9 @@ def released(title, names):
 
 
 WANG = {"wang": released("close to the release of Wang et al.", DIFFERENCES)}
-for name, (text, *_) in DIFFERENCES.items():
+for name, (*_, ours) in DIFFERENCES.items():
     rest = [key for key in DIFFERENCES if key != name]
-    WANG[f"wang-without-{name}"] = released(f"theirs but for: {text}", rest)
+    WANG[f"wang-without-{name}"] = released(f"theirs, but {ours}", rest)
 for name, (text, *_) in DIFFERENCES.items():
     if name != "width":  # which is among the settings
         WANG[f"only-{name}"] = released(f"ours with: {text}", [name])

@@ -140,7 +140,7 @@ def draw_plane(ax, low=0.15, high=0.85, bottom=2**-3.6, top=2**3.6):
         **look,
     )
     ps = np.linspace(low, 0.498, 30)  # P = 64 in an image of 32 x 32 pixels
-    label = "above, an untrained mask climbs to given"
+    label = "above, an untrained mask (P = 64) climbs to given"
     ax.plot(ps, [turn(p, bottom, top) for p in ps], "#b0176b", lw=1.8, label=label)
     text = "above, both ends are local maxima"
     for side, edge in ((less, s), (~less, other)):

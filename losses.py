@@ -174,7 +174,7 @@ LOSSES = {f.__name__.replace("_", "-"): f for f in ALL}
 
 # What the best share a of the common region can be.
 KINDS = {
-    "ends tie": "The two ends tie, the middle is worst",
+    "ends tie": "The two ends tie, a share between loses",
     "one end": "One end is best",
     "in between": "A share in between is best",
     "flat": "Nothing decides: flat",

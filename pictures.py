@@ -247,7 +247,7 @@ def bars(groups, title, row=0.52):
     right.tick_params(axis="y", length=0)
     handles = [Patch(ec="black", label=k, **LOOKS[k]) for k in LOOKS if k in seen]
     text = "Who gets the common region: a bar has a stripe a decision\n"
-    text += "(unlearned: the rest of a shape is wrong, too much or too little)"
+    text += "(split: a part of it; unlearned: the rest of a shape is wrong)"
     fig.legend(handles=handles, title=text, fontsize=10, ncols=7, **BELOW)
     fig.suptitle(title)
     return fig
@@ -310,8 +310,7 @@ def owners(points, agreed, networks, flips):
     left.legend(handles=handles + lines, fontsize=9, ncols=3, **BELOW)
     away, near = (f"{row['as_predicted']} of {row['of']}" for row in agreed[:2])
     text = "Who gets the square? Background: theory, for one instance. Pies: trained\n"
-    text += f"networks. As the bold line has it end {away} points away from it,\n"
-    text += f"and {near} near it"
+    text += f"networks. {away} points away from the bold line end as it says, {near} near it"
     ax.set_title(text, fontsize=11)
     top, bottom = right.subfigures(2, 1, height_ratios=(1, 2.5))
     halves = top.subfigures(1, 2)
@@ -346,7 +345,11 @@ def starts(points):
                 colour = PREDICTED[q["predicted"]]
                 ax.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, fc=colour, ec="white"))
                 pie(ax, x, y, q["outcomes"], ENDS, radius=0.14)
-        ax.set_xticks(range(len(columns)), [f"{p:.3g}" for p in sorted(columns)])
+        names = [
+            f"{p:.3g}\n(new)" if "new" in columns[p][0]["where"] else f"{p:.3g}"
+            for p in sorted(columns)
+        ]
+        ax.set_xticks(range(len(columns)), names)
         ax.set(xlim=(-0.5, len(columns) - 0.5), ylim=(-0.5, len(sizes) - 0.5))
         ax.set_yticks(range(len(sizes)), [str(Fraction(r)) for r in sizes])
         ax.tick_params(labelsize=9, length=0)
@@ -362,8 +365,8 @@ def starts(points):
         Patch(ec="black", label=f"trained: {t}", **ENDS[k]) for k, t in texts.items()
     ]
     fig.legend(handles=handles, fontsize=9, ncols=3, **BELOW)
-    text = "Who gets the square? Ground: where a mask of three logits climbs. "
-    fig.suptitle(text + "A pie: what networks ended in", fontsize=11)
+    text = "Who gets the square? Background: where a mask of three logits climbs. "
+    fig.suptitle(text + "Pies: trained networks", fontsize=11)
     return fig
 
 
@@ -404,7 +407,7 @@ def draw_losses(found, about):
     fig = Figure(figsize=(14, 11), layout="constrained")
     ax, y, places, kind = fig.subplots(), 0, {}, None
     columns = {1.04: "cut off at 1/2,\nit goes to", 1.4: "two heads find\nboth truths"}
-    columns |= {1.6: "two passes\nfind both"}
+    columns |= {1.6: "two passes do\n(hard choice)"}
     for x, text in columns.items():
         ax.text(x, -1, text, weight="bold", va="center")
     for name, r in found.items():
@@ -446,7 +449,7 @@ def draw_losses(found, about):
     handles = [
         Line2D([], [], label="predicted, the best share (two: they tie)", **diamond),
         Patch(fc="0.85", ec="black", label="predicted: all these are as good"),
-        Line2D([], [], color="0.5", label="predicted, the way from an even 1/2"),
+        Line2D([], [], color="0.5", label="predicted, the way from 1/2 (arrow)"),
         Line2D([], [], mfc=RED, label="trained: the left shape, a dot a seed", **dot),
         Line2D([], [], mfc=YELLOW, label="trained: the right shape", **dot),
     ]
