@@ -134,7 +134,7 @@ HEADS = {
     )
     for name in MIGHT_HELP
 }
-# Wang et al.'s network, difference by difference: (what it is, in options, in settings).
+# Wang et al.'s network, by difference: (what it is, in options, in settings, ours).
 DIFFERENCES = {
     "width": ("width 8", {}, {"width": 8}, "width 16"),
     "depth": ("four poolings", {}, {"depth": 4}, "two poolings"),
