@@ -40,8 +40,8 @@ class Arms:
             if getattr(self, name) not in known:
                 text = f"{name} must be among {known}, got {getattr(self, name)}"
                 raise ValueError(text)
-        if self.size < 32:
-            raise ValueError(f"size must be at least 32, got {self.size}")
+        if self.size != 32:  # which the predictions of exp_owners.py are for
+            raise ValueError(f"size must be 32, got {self.size}")
 
     @property
     def height(self):

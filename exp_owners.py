@@ -132,7 +132,8 @@ def summarise(runs, plane=PLANE):
 def agreement(points):
     """How many points (most of the runs) and outcomes are as each rule has it."""
     rows = []
-    for rule, where in product(RULES, dict.fromkeys(p["where"] for p in points)):
+    rules = points[0]["rules"] if points else ()
+    for rule, where in product(rules, dict.fromkeys(q["where"] for q in points)):
         here = [q for q in points if q["where"] == where]
         k = [q["outcomes"].get(q["rules"][rule], 0) for q in here]
         n = [sum(q["outcomes"].values()) for q in here]
@@ -210,8 +211,7 @@ def main(argv=None):
     numbers = {"experiment": "exp_owners", "near": NEAR, "points": points}
     numbers |= {"agreement": agreed, "networks": found}
     common.save(f"{args.out}/owners.json", numbers)
-    fig = pictures.owners(points, agreed, found, flips(runs))
-    common.save(f"{args.out}/owners.png", fig)
+    common.save(f"{args.out}/owners.png", fig := pictures.owners(numbers, flips(runs)))
     sweep.exit_if_dead(runs)
     return numbers, fig
 

@@ -1,6 +1,6 @@
 """Losses that segmentation networks are trained with, each as a function of masks p and
 truths t, both (n, K instances, H, W): p are probabilities, t are 0 and 1. A loss returns
-a number, or several (of images, instances, pixels), of which the mean counts.
+a tensor: a number, or several (of images, instances, pixels), of which the mean counts.
 
 The first line of each says what it is, where it comes from and which library has it
 (smp: segmentation_models.pytorch). predict says, without training, what a loss does with
@@ -15,7 +15,6 @@ import functools
 import os
 import runpy
 import sys
-from unittest import mock
 
 import torch
 from torch.nn.functional import binary_cross_entropy
@@ -25,7 +24,8 @@ IMAGE, BATCH = (2, 3), (0, 2, 3)  # what is added up before dividing
 
 def checked(loss):
     """A decorator: the loss gets masks and truths as floats of 32 bits or more, in mixed
-    precision too, where sums over pixels would overflow. ValueError: they do not fit."""
+    precision too, where its sums over pixels would overflow; its options are keywords.
+    ValueError: they do not fit."""
 
     @functools.wraps(loss)
     def run(p, t, **options):
@@ -199,10 +199,13 @@ def predict(loss, parts=None):
 
         _, parts = data.sample(1, torch.Generator().manual_seed(0), noise=0)
         parts = parts[0, [0, 2, 1]]
+    parts = torch.as_tensor(parts)
     masks = parts.ndim == 3 and len(parts) > 2 and ((parts == 0) | (parts == 1)).all()
     if not (masks and parts.any(-1).any(-1).all() and parts.sum(0).max() == 1):
-        text = "parts must be masks (K + 1, H, W) of 0 and 1 that do not overlap, got "
-        raise ValueError(text + (f"{tuple(parts.shape)}" if not masks else "others"))
+        text = (
+            "parts must be masks (K + 1, H, W) of 0 and 1, none empty, none overlapping"
+        )
+        raise ValueError(f"{text}, got {tuple(parts.shape)}, {parts.unique()[:5]}")
     own, common_region = parts[:-1].double(), parts[-1].double()
     K, n = len(own), 100
     owner = torch.eye(K, device=parts.device)[:, :, None, None]
@@ -212,7 +215,10 @@ def predict(loss, parts=None):
         masks = masks.clamp(1e-7, 1 - 1e-6).expand(K, -1, -1, -1)
         try:
             cost = loss(masks.clone(), truths.clone())
-        except RuntimeError:  # a loss with weights of its own, of 32 bits
+        except RuntimeError as e:
+            if "ouble" not in str(e):
+                raise
+            # Double? It has weights of its own, of 32 bits.
             cost = loss(masks.float(), truths.float())
         cost = torch.as_tensor(cost).double().mean().cpu()
         if not cost.isfinite():
@@ -275,12 +281,9 @@ def load(text):
     path, colon, name = text.rpartition(":")
     if not colon:
         raise ValueError(f"must be FILE.py:NAME, got {text!r}")
-    folder = os.path.dirname(
-        os.path.abspath(path)
-    )  # what the file imports may be there
+    sys.path.append(os.path.dirname(os.path.abspath(path)))  # for what it imports
     try:
-        with mock.patch.object(sys, "path", [folder, *sys.path]):
-            names = runpy.run_path(path)
+        names = runpy.run_path(path)
     except (Exception, SystemExit) as e:  # noqa: BLE001 - whatever the file may raise
         raise ValueError(f"cannot run {path!r}: {type(e).__name__}: {e}") from None
     if callable(found := names.get(name)):

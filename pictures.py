@@ -287,10 +287,11 @@ def successes(ax, rows):
     ax.grid(axis="x", color="0.88")
 
 
-def owners(points, agreed, networks, flips):
+def owners(numbers, flips):
     """The Figure of exp_owners.py: on the plane of landscape.draw_plane what runs ended in,
-    an example with two owners beside one with three, and which networks find all. The
-    arguments are what its summarise, agreement, networks and flips return."""
+    an example with two owners beside one with three, and which networks find all. numbers
+    are those of owners.json, flips what that function returns."""
+    points, agreed = numbers["points"], numbers["agreement"]
     fig = Figure(figsize=(15, 10), layout="constrained")
     left, right = fig.subfigures(1, 2, width_ratios=(1.5, 1))
     ax = left.subplots()
@@ -321,7 +322,7 @@ def owners(points, agreed, networks, flips):
     text = "A mask of its own colour for each instance; orange: claimed by several"
     top.supxlabel(text, fontsize=9)
     ax = bottom.subplots()
-    successes(ax, networks)
+    successes(ax, numbers["networks"])
     text = "Which networks find all groupings?\n(r = 1, owners equally likely)"
     ax.set_title(text, fontsize=11)
     return fig
@@ -353,8 +354,8 @@ def starts(points):
         ax.set(xlim=(-0.5, len(columns) - 0.5), ylim=(-0.5, len(sizes) - 0.5))
         ax.set_yticks(range(len(sizes)), [str(Fraction(r)) for r in sizes])
         ax.tick_params(labelsize=9, length=0)
-        name = "about 1/2" if start == 0.5 else f"{start}"
-        ax.set_title(f"untrained masks are\n{name}", fontsize=10)
+        name = "1/2" if start == 0.5 else f"{start}"
+        ax.set_title(f"untrained masks are\n{name} on average", fontsize=10)
     axes[0].set_ylabel("r = b/P: size of the square")
     axes[0].set_xlabel("p: probability that this instance owns the square")
     handles = [Patch(fc=c, label=f"predicted: {end}") for end, c in PREDICTED.items()]

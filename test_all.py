@@ -426,7 +426,7 @@ def test_functions_refuse_bad_arguments_by_name_and_value():
         ("bar_height", lambda: data.Shape(bar_height=8)),
         ("size", lambda: data.Shape(23)), ("size", lambda: data.Shape(square=40)),
         ("K", lambda: arms.Arms(K=5)), ("r", lambda: arms.Arms(r=3.0)),
-        ("size", lambda: arms.Arms(size=31)),
+        ("size", lambda: arms.Arms(size=33)),
         ("n", lambda: data.sample(0, seeded(0))),
         ("noise", lambda: data.sample(1, seeded(0), noise=float("nan"))),
         ("beta", lambda: data.soft_maximum(torch.ones(1, 2), 0.0)),
@@ -452,6 +452,7 @@ def test_functions_refuse_bad_arguments_by_name_and_value():
         ("area", theory.untrained_end, 0.5, 1, 1, 1),
         ("parts", losses.predict, losses.iou, torch.ones(3, 4, 4)),
         ("parts", losses.predict, losses.iou, torch.ones(2, 4)),
+        ("parts", losses.predict, losses.iou, torch.eye(3)[:, None] * torch.tensor([1, 1, 0])),
         ("masks and truths", losses.iou, masks, masks), ("masks and truths", losses.sam, images, images[:, :1]),
     )  # fmt: skip
     for name, f, *arguments in cases:
@@ -1037,7 +1038,28 @@ def test_the_recorded_runs_were_made_by_the_code_as_it_is(name, module):
     key = {"rotated": "networks", "equilibrium": "pushes", "losses": "losses"}
     key |= {"owners": "points", "start": "points"}
     key = key.get(name, "variants")
-    assert len(runs) > 9 and json.loads(json.dumps(found)) == kept[key]
+    again = {key: found}
+    if name in ("owners", "start"):
+        again["agreement"] = exp_owners.agreement(found)
+        more = {"owners": {"networks": exp_owners.networks}}
+        more |= {"start": {"to_both": exp_start.to_both}}
+        again |= {k: f(runs) for k, f in more[name].items()}
+    again = json.loads(json.dumps(again))
+    assert len(runs) > 9 and again == {k: kept[k] for k in again}
+
+
+def test_longer_runs_of_more_owners_differ_in_their_length_alone():
+    rows = sweep.read(str(HERE / "figures/owners_longer.jsonl"))
+    s = common.change(exp_owners.Settings(), ["epochs=40"])
+    names = {row["variant"] for row in rows}
+    labels = {v: sweep.label(exp_owners, v, 0, s, "cpu") for v in names}
+    assert {sweep.difference(row, labels[row["variant"]]) for row in rows} == {""}
+    kept = json.loads((HERE / "figures/owners_longer.json").read_text())
+    found = json.loads(json.dumps(exp_owners.networks(sweep.distinct(rows))))
+    assert found == kept["networks"]
+    usual = sweep.distinct(sweep.read(str(HERE / "figures/owners.jsonl")))
+    same = [row["found"] == usual[row["variant"], row["seed"]]["found"] for row in rows]
+    assert len(same) == 40 and all(same)  # as NOTES.md has it
 
 
 def test_a_recorded_run_comes_out_again(scripts):
@@ -1439,6 +1461,23 @@ def test_an_untrained_mask_climbs_where_gradient_ascent_on_pixels_does():
         assert slopes.tolist() == pytest.approx(found)
         name = "given" if end[1] > 0 else "not given"
         assert name == theory.untrained_end(prior, P, b, 32 * 32, start)
+    # It may set out in the wrong direction's corner, and there may be no background.
+    for start, p, r in (
+        (0.99, 0.2, 1),
+        (0.999, 0.3, 0.5),
+        (0.005, 0.9, 0.25),
+        (1e-4, 0.8, 1),
+    ):
+        end = theory.untrained_end(p, 64, 64 * r, 32 * 32, start)
+        assert end in theory.local_maxima(p, 64, 64 * r)
+    for p, end in ((0, "not given"), (0.5, "given"), (1, "given")):
+        assert theory.untrained_end(p, 64, 64, 128) == end
+    assert theory.untrained_end(0.5, 64, 1e-7, 1024) == "given"
+    for p in (0.2, 0.3, 0.4):  # the line in the plane of exp_owners.py
+        r = landscape.turn(p, 1 / 8, 8)
+        for size, end in ((0.98 * r, "not given"), (1.02 * r, "given")):
+            assert theory.untrained_end(p, 64, 64 * size, 32 * 32) == end
+    assert np.isnan(landscape.turn(0.6, 1 / 8, 8))
 
 
 def test_the_lovasz_hinge_is_the_jaccard_loss_where_all_errors_are_one():

@@ -41,8 +41,10 @@ def check(**arguments):
 def exact(**arguments):
     """The arguments as Fractions, once check has seen them; a float is what it is."""
     check(**arguments)
-    values = arguments.values()
-    return [x if isinstance(x, Fraction) else Fraction(float(x)) for x in values]
+    kept = int, Fraction
+    return [
+        Fraction(x if isinstance(x, kept) else float(x)) for x in arguments.values()
+    ]
 
 
 # --------------------------------------------------------------------------------------
@@ -330,23 +332,22 @@ def untrained_end(p, P, b, area, start=0.5):
 
     It is the smallest network there is: three logits, of the shares of mask_slopes, all
     of them start at first. It climbs the expected IoU by its gradient; while own part and
-    background are poor, a pixel of b more costs little. What is then learned first
-    decides where a has come to when climbs_to holds. ValueError: see mask_slopes, or a
-    start of 0 or 1."""
+    background are poor, a pixel of b more costs little. Where a has come to when both are
+    learned decides, see climbs_to. ValueError: see mask_slopes, or a start of 0 or 1."""
     check(start=start)
     p, P, b, area, start = map(float, (p, P, b, area, start))
     if start in (0, 1):
         raise ValueError(f"start must be between 0 and 1, got {start}")
     logits = [np.log(start / (1 - start))] * 3
-    for _ in range(20000):
-        shares = [1 / (1 + np.exp(-x)) for x in logits]
-        if abs(shares[1] - 0.5) > 0.49 and shares[0] > 0.99 and shares[2] < 0.01:
-            break
+    for _ in range(20000):  # some hundred are enough
+        own, a, rest = shares = [1 / (1 + np.exp(-x)) for x in logits]
         slopes = mask_slopes(*shares, p, P, b, area)
         rates = [g * x * (1 - x) for g, x in zip(slopes, shares)]  # in the logits
+        if own > 1 - 1e-4 and (area - P - b) * rest < 1e-4 * P:
+            break
         pace = 0.05 / max(map(abs, rates))  # even steps: the way is the same
         logits = [x + pace * rate for x, rate in zip(logits, rates)]
-    return "given" if shares[1] > 0.5 else "not given"
+    return climbs_to(p, P, b, a=a)
 
 
 def owners(K, P, b, score="IoU"):
