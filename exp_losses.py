@@ -1,12 +1,12 @@
 """What does a loss do with an ambiguous region? Predicted first, then trained.
 
-losses.predict follows the mean of a loss over the truths while the common region is
-filled, which takes no training. Then one network, two heads and the recurrent network are
-trained with it. Running this draws the recorded runs (figures/losses.jsonl) and prints a
-table of them; --out FOLDER runs everything anew, see exp_controls.py.
+losses.predict follows the mean of a loss over the truths while the common region is filled.
+Then one network, two heads and the recurrent network are trained with it. Running this
+draws the recorded runs (figures/losses.jsonl); --out FOLDER runs everything anew.
 
 --loss FILE.py:NAME predicts your own loss, a function as in losses.py, of probabilities
-and truths (n, 2, H, W); --train also trains one network with it, on seed 0 or --seeds.
+and truths (n, 2, H, W); --train trains one network with it, on seed 0 or --seeds. A loss
+of a softmax over background, left and right says my_loss.exclusive = True.
 """
 
 import time

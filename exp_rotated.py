@@ -154,7 +154,7 @@ def train(s, seed, device, build=build, say=print):
         optimiser.step()
         if epoch_ends:
             line = "epoch {epoch:3.0f}   loss {loss:6.3f}   score {score:.3f}"
-            line += "   both wholes in {pairs:4.0%}   {seconds:5.1f} s"
+            line += "   both wholes in {pairs:4.0%} of the batch   {seconds:5.1f} s"
             say(line.format(**history[-1]), flush=True)
     return net, history, film
 

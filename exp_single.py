@@ -103,9 +103,8 @@ def plot(s, history, film, images, parts, masks, measured, ceiling):
     contours = landscape.draw_landscape(ax, P, P, b, s.m, 1 - s.m)
     panel.colorbar(contours, ax=ax, label="average score F(a, c)", shrink=0.8)
     pictures.path(ax, history)
-    ax.set_title(
-        "The network's way over the score, if the own parts are learned", fontsize=10
-    )
+    title = "The network's way over the score, own parts learned"
+    ax.set_title(title, fontsize=10, pad=10)
     return fig
 
 

@@ -220,7 +220,10 @@ def predict(loss, parts=None):
                 raise
             # Double? It has weights of its own, of 32 bits.
             cost = loss(masks.float(), truths.float())
-        cost = torch.as_tensor(cost).double().mean().cpu()
+        if not isinstance(cost, torch.Tensor):
+            text = f"the loss must return a tensor, got {cost!r}"
+            raise ValueError(text)  # noqa: TRY004 - as all that is wrong here
+        cost = cost.double().mean().cpu()
         if not cost.isfinite():
             raise ValueError(f"the loss must be finite, got {cost} for share {a:.2f}")
         return cost

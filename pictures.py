@@ -309,10 +309,14 @@ def owners(numbers, flips):
     names = {k: text for k, text in MEANS.items() if k != "split" or k in seen}
     handles = [Patch(ec="black", label=text, **ENDS[k]) for k, text in names.items()]
     left.legend(handles=handles + lines, fontsize=9, ncols=3, **BELOW)
-    away, near = (f"{row['as_predicted']} of {row['of']}" for row in agreed[:2])
+    first = [row for row in agreed if row["rule"] == agreed[0]["rule"]]
+    texts = {"away": "away from the bold line", "near": "near it"}
+    found = ", ".join(
+        f"{row['as_predicted']} of {row['of']} points {texts[row['where']]}"
+        for row in first
+    )
     text = "Who gets the square? Background: theory, for one instance. Pies: trained\n"
-    text += f"networks. {away} points away from the bold line end as it says, {near} near it"
-    ax.set_title(text, fontsize=11)
+    ax.set_title(f"{text}networks. As the bold line says end {found}", fontsize=11)
     top, bottom = right.subfigures(2, 1, height_ratios=(1, 2.5))
     halves = top.subfigures(1, 2)
     for half, (title, shown) in zip(halves, flips.items()):
@@ -336,7 +340,7 @@ def starts(points):
     for q in points:
         panels.setdefault(q["start"], {}).setdefault(q["p"], []).append(q)
     widths = [len(columns) + 0.6 for columns in panels.values()]
-    fig = Figure(figsize=(2 + 0.55 * sum(widths), 5.6), layout="constrained")
+    fig = Figure(figsize=(max(2 + 0.55 * sum(widths), 8), 5.6), layout="constrained")
     axes = fig.subplots(1, len(panels), squeeze=False, width_ratios=widths)[0]
     sizes = sorted({q["r"] for q in points})
     for ax, (start, columns) in zip(axes, panels.items()):

@@ -237,7 +237,7 @@ def collect(parser, args, s, module, name):
     for row in rows:
         if text := wrong(row):
             text = f"{row['variant']} seed {row['seed']} was made otherwise, {text}"
-            parser.error(f"{path}: {text}; another --out keeps them apart")
+            parser.error(f"{path}: {text}; take another --out, or remove it")
     if args.out is None:
         recorded = read(os.path.join(HERE, "figures", f"{name}.jsonl"))
         fitting = [row for row in recorded if not wrong(row)]

@@ -1367,7 +1367,7 @@ def test_what_a_loss_is_predicted_to_do_is_what_theory_says():
     )
     assert found["predicted"] == pytest.approx(2**0.5 - 1, abs=1e-3)
     assert found["slides_to"] == pytest.approx(2**0.5 - 1, abs=1e-3)
-    assert losses.predict(lambda p, t: 0.5)["predicted"] == "flat"
+    assert losses.predict(lambda p, t: p.new_tensor(0.5))["predicted"] == "flat"
     # -ln Dice is best at a*, whatever the size of the common region.
     for square in (4, 16):
         s = common.change(exp_losses.Settings(), [f"shape.square={square}"])
@@ -1577,6 +1577,7 @@ def shared(p, t):
 shared.exclusive = True
 def nan(p, t): return p.sum() * float("nan")
 def three(p, t): return (p - t[:, :3].reshape(5)).mean()
+def forgets(p, t): (p - t).mean()
 def frozen(p, t): return ((p - t) ** 2).mean().detach()
 def leaves(p, t): raise SystemExit
 number = 3
@@ -1601,6 +1602,7 @@ def test_a_loss_of_your_own(tmp_path, capsys):
         f"{path}:nan": "must be finite, got nan",
         f"{path}:three": "RuntimeError",
         f"{path}:leaves": "SystemExit",
+        f"{path}:forgets": "must return a tensor, got None",
         f"{path}:no": "there is no function 'no'",
         f"{path}:number": "there is no function 'number'",
         f"{tmp_path}/exit.py:f": "SystemExit",
