@@ -104,7 +104,7 @@ def plot(s, history, film, images, parts, masks, measured, ceiling):
     panel.colorbar(contours, ax=ax, label="average score F(a, c)", shrink=0.8)
     pictures.path(ax, history)
     title = "The network's way over the score, own parts learned"
-    ax.set_title(title, fontsize=10, pad=10)
+    ax.set_title(title, fontsize=10)
     return fig
 
 

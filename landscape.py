@@ -96,7 +96,7 @@ def draw_path(ax, path, label):
 REGIONS = (
     ("#cfe0f1", 0.27, 2**-1.5, "NOT GIVEN:\nthe only local maximum"),
     ("#e4eef8", 0.298, 2**1.5, "NOT GIVEN scores more;\ngiven: a maximum too"),
-    ("#ffe3c4", 0.417, 2**2.5, "GIVEN: undecided climbs there,\nthough it scores less"),
+    ("#ffe3c4", 0.411, 2**2.5, "GIVEN: undecided climbs there,\nthough it scores less"),
     ("#ffcf9c", 0.68, 2**-1.5, "GIVEN:\nthe only local maximum"),
     ("#ffdcb5", 0.65, 2**2.5, "GIVEN scores more;\nnot given: a maximum too"),
 )
