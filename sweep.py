@@ -30,6 +30,7 @@ import common
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 KEYS = {"variant", "seed", "version", "device", "torch", "settings", "change"}
+CLOSE = {"rel_tol": 1e-3, "abs_tol": 1e-5}  # slopes are 0.1 or so
 
 
 def label(module, variant, seed, s, device):
@@ -146,8 +147,8 @@ def read(path):
 
 def difference(row, other):
     """How a row was made otherwise than another one, or than a label; "" where it was
-    not. Numbers under "start" need agree to a thousandth only: machines round; a None
-    here agrees with all."""
+    not. Numbers under "start" need agree as CLOSE says: machines round, and a slope may
+    be next to nothing; a None here agrees with all."""
     there, here = (r["settings"] | r["change"] for r in (row, other))
     there["version"], here["version"] = row["version"], other["version"]
     found = []
@@ -155,7 +156,7 @@ def difference(row, other):
         a, b = there.get(key), here.get(key)
         alike = a == b
         if key == "start" and (a or not b):  # not b: here it cannot be known
-            alike = not b or all(math.isclose(*x, rel_tol=1e-3) for x in zip(a, b))
+            alike = not b or all(math.isclose(*x, **CLOSE) for x in zip(a, b))
         if not alike:
             found.append(f"{key} is {a} there and {b} here")
     return ", ".join(found)
