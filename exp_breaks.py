@@ -224,10 +224,8 @@ def main(argv=None):
     for question, names in GROUPS.items():
         rows = [row for row in summary if row["variant"] in names]
         if rows:  # what is compared with comes first, then failures
-            order = {r["variant"]: r["found"] / r["of"] for r in rows} | {
-                "as-is": -1,
-                "wang": -1,
-            }
+            order = {r["variant"]: r["found"] / r["of"] for r in rows}
+            order |= dict.fromkeys(("as-is", "wang"), -1)
             groups[question] = sorted(rows, key=lambda row: order[row["variant"]])
     title = "What breaks it? Failures first; 400 steps, in brackets what is usual\n"
     title += "outcomes by probabilities; found: an IoU of 0.95 for 99% of the pairs"

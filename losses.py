@@ -211,7 +211,7 @@ def predict(loss, parts=None):
     owner = torch.eye(K, device=parts.device)[:, :, None, None]
     truths = own + owner * common_region  # (K, K, H, W)
 
-    def mean(masks):  # (K, H, W), the same for every truth; a loss may work in place
+    def mean(masks, a):  # (K, H, W), the same for every truth; a loss may work in place
         masks = masks.clamp(1e-7, 1 - 1e-6).expand(K, -1, -1, -1)
         try:
             cost = loss(masks.clone(), truths.clone())
@@ -231,12 +231,12 @@ def predict(loss, parts=None):
     most = (1 - 1e-6) / K if getattr(loss, "exclusive", False) else 1
     shares, curve = torch.linspace(0, most, n + 1).double(), []
     for a in shares.tolist():
-        curve.append(mean(own + a * common_region))
-    a, curve = 1 / (K + 1), torch.stack(curve)
+        curve.append(mean(own + a * common_region, a))
+    curve, even = torch.stack(curve), 1 / (K + 1)
     # How much there is to lose: inside of the walls that some losses have at the ends,
     # and at least a hundredth of what masks lose that know nothing.
     size = curve.quantile(0.75) - curve.min()
-    size = max(size, (mean(torch.full_like(own, a)) - curve.min()) / 100)
+    size = max(size, (mean(torch.full_like(own, even), even) - curve.min()) / 100)
 
     def lowest(at):  # of the parabola through three points
         if at in (0, n):

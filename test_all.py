@@ -1677,6 +1677,17 @@ def owners_row(name, seed, ends):
     return row | {"decisions": [{"ends": ends, "outcome": row["outcome"]}]}
 
 
+def test_the_picture_of_starts_has_the_colours_of_what_was_predicted():
+    kept = json.loads((HERE / "figures/start.json").read_text())["points"]
+    fig, found = pictures.starts(kept), Counter()
+    for ax in fig.axes:
+        for patch in ax.patches:
+            if isinstance(patch, matplotlib.patches.Rectangle):
+                found[matplotlib.colors.to_hex(patch.get_facecolor())] += 1
+    expected = Counter(pictures.PREDICTED[point["predicted"]] for point in kept)
+    assert found == expected and min(expected.values()) > 9
+
+
 def test_points_of_the_plane_are_counted_each_at_its_prior():
     rows = [owners_row("K2-m0.6-r4", seed, ["given", "given"]) for seed in range(3)]
     rows += [owners_row("K2-m0.6-r4", 3, ["given", "not given"])]

@@ -26,8 +26,8 @@ import common
 
 def check(**arguments):
     """Raise ValueError, with name and value, for what is out of range, NaN included. P,
-    P1, P2, b and area are sizes, y is x - 1/2, all else is a share or a probability, but
-    for power, which is as a size is."""
+    P1, P2, b, area and power are positive, y is x - 1/2, all else is a share or a
+    probability."""
     for name, value in arguments.items():
         inside, allowed = (value >= 0) & (value <= 1), "in [0, 1]"
         if name in ("P", "P1", "P2", "b", "area", "power"):
