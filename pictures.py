@@ -152,7 +152,8 @@ def curves(ax, history, ceiling):
     label = f"most that one decision can score, {ceiling:.3f}"
     ax.axhline(ceiling, color="0.5", ls="-.", label=label)
     if (step := data.broken_at(history, ceiling)) is not None:
-        ax.axvline(step, color="0.5", ls=":", label=f"above it from step {step}")
+        label = f"above {ceiling:.3f} from step {step}"
+        ax.axvline(step, color="0.5", ls=":", label=label)
     ax.set(xscale="log", xlabel="training step (logarithmic)", ylim=(0, 2.05))
     ax.set_ylabel("score on a batch (IoU left + IoU right)")
     ax.legend(fontsize=8, frameon=False, ncols=2, **UNDER)
