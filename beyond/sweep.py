@@ -1,170 +1,117 @@
-"""Many runs: jobs in processes of their own, rows that outlive a crash, what they
-amount to.
+"""Many runs: rows that outlive a crash, a pool of processes, and what counts amount to.
 
-A run is a row: a dict, on a line of its own in a file of JSON lines. It says which run
-it is and what it was made with (KEYS), and what it ended in or, under the key "error",
-what it died of.
-
-A script that sweeps has Settings; VARIANTS, {name: what can build(s, generator) its
-network}; run(variant, seed, s, device), which returns the end of a row; change(variant,
-s), what that variant changes; VERSION, to be raised when anything changes in how rows
-are made; and FIXED, its constants. It may have FEWER, {name: n}: such a variant runs on
-seeds 0 to n - 1 alone, where no seeds are asked for.
+A run is a row: a line of JSON that says which run it is and what it was made with (KEYS), and
+what it ended in or, under "error", what it died of. A question (beyond/controls.py, say) has
+FILES, the names of its files of rows, of which the first takes new ones; Settings and FIXED,
+with what its rows are made; VARIANTS {name: ...} and DEFAULT, the names that run unless others are
+asked for; SEEDS, how many seeds; run(variant, seed, s, device), the end of a row; change(variant,
+s), what a variant changes; and report(runs), which returns what it found: {name of a file: dict
+for its JSON or Figure} and a text for the console.
 """
 
 import argparse
+import importlib
 import json
 import math
+import multiprocessing
 import os
-import queue
 import re
 import signal
-import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+
+import torch
 
 import common
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-KEYS = {"variant", "seed", "version", "device", "torch", "settings", "change"}
-CLOSE = {"rel_tol": 1e-3, "abs_tol": 1e-5}  # slopes are 0.1 or so
+ROWS = Path(__file__).parent / "rows"
+KEYS = {"variant", "seed", "device", "torch", "settings", "change"}
 
 
-def label(module, variant, seed, s, device):
+def changed(s, values):
+    """A copy of Settings s with these values, {"m": 0.7, "shape.square": 6}."""
+    own = {name: value for name, value in values.items() if "." not in name}
+    sizes = {name.removeprefix("shape."): value for name, value in values.items() if "." in name}
+    return replace(s, shape=replace(s.shape, **sizes), **own)
+
+
+def label(question, variant, seed, s, device):
     """The start of a row: which run it is and what it was made with."""
-    import torch
-
-    row = {"variant": variant, "seed": seed, "version": module.VERSION}
-    row |= {"device": device, "torch": torch.__version__}
-    settings = asdict(s) | module.FIXED
-    return row | {"settings": settings, "change": module.change(variant, s)}
+    return {
+        "variant": variant,
+        "seed": seed,
+        "device": device,
+        "torch": torch.__version__,
+        "settings": asdict(s) | question.FIXED,
+        "change": question.change(variant, s),
+    }
 
 
 def start(net, loss, generator):
-    """What a network is before any step: [loss on a batch, its slope in one random
-    direction of all weights], or None where they are not finite."""
-    import torch
-
+    """The fingerprint of an untrained network: [loss on a batch, its slope in one random
+    direction of all weights], so that another network under an old name is noticed."""
     weights = list(net.parameters())
     slopes = torch.autograd.grad(loss, weights, materialize_grads=True)
     ways = [torch.randn(p.shape, generator=generator) for p in weights]
     slope = sum((way * slope).sum() for way, slope in zip(ways, slopes))
-    found = [float(f"{x:.6g}") for x in (loss.item(), slope.item())]
-    return found if all(map(math.isfinite, found)) else None  # JSON knows no NaN
+    return [float(f"{x:.6g}") for x in (loss.item(), slope.item())]
 
 
-def attempt(module, variant, seed, settings, device):
-    """The row of a run; settings are texts for common.change, as a job can be sent."""
-    s = common.change(module.Settings(), settings)
-    row = label(module, variant, seed, s, device)
-    try:
-        end = module.run(variant, seed, s, device)
-        json.dumps(end, allow_nan=False)  # ValueError where a number is not finite
-        return row | end
-    except (RuntimeError, ArithmeticError, MemoryError, ValueError) as e:
-        return row | {"error": f"{type(e).__name__}: {e}".splitlines()[0]}
+def difference(row, other):
+    """How a row was made otherwise than a label says, "" where it was not. What counts is what
+    the row says. Fingerprints need agree to 1e-3: machines round differently."""
+    there, here = (r["settings"] | r["change"] for r in (row, other))
+    unlike = []
+    for key, value in there.items():
+        alike = value == here.get(key)
+        if key == "start":  # it is None where the network is of a library that is not there
+            alike = not here[key] or all(
+                math.isclose(a, b, rel_tol=1e-3, abs_tol=1e-5)
+                for a, b in zip(value, here[key], strict=True)
+            )
+        if not alike:
+            unlike.append(f"{key} is {value} there and {here.get(key)} here")
+    return ", ".join(unlike)
 
 
-def work(module):
-    """What a process of a sweep does: for every job that comes by its standard input, a
-    line of JSON, it prints the row. It ends when its input does, even amid a run."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a run prints is not an answer
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the sweep alone
-    jobs = queue.SimpleQueue()
-
-    def listen():
-        for line in sys.stdin:
-            jobs.put(json.loads(line))
-        os._exit(0)  # the sweep is over, or was killed
-
-    threading.Thread(target=listen, daemon=True).start()
-    while True:
-        print(json.dumps(attempt(module, *jobs.get())), file=answers, flush=True)
-
-
-def run(module, jobs, workers):
-    """Let attempt(module, *job) run for all jobs, workers at a time; yields the answers
-    as they come: (job, row), or (job, a text) if the process died."""
-    command = [sys.executable, "-c", f"import sweep, {module}; sweep.work({module})"]
-    # In HERE it finds them; a session of its own, as Ctrl-C is for the sweep alone.
-    options = {"cwd": HERE, "start_new_session": True, "text": True}
-    options |= {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    over, mine, everyone = threading.Event(), threading.local(), []
-
-    def one(job):
-        if not hasattr(mine, "process") or mine.process.poll() is not None:
-            mine.process = subprocess.Popen(command, **options)
-            everyone.append(mine.process)
-            if over.is_set():  # since before it was there to be killed
-                mine.process.kill()
+def read(path):
+    """The rows of a file of JSON lines, [] if there is none; a line that is no row, as a crash
+    may leave one, is dropped with a word."""
+    rows = []
+    for line in path.read_text(errors="replace").splitlines() if path.exists() else ():
         try:
-            print(json.dumps(job), file=mine.process.stdin, flush=True)
-            return job, json.loads(mine.process.stdout.readline())
-        except (OSError, ValueError):  # its pipe has ended
-            return job, f"the process died with status {mine.process.wait()}"
-
-    pool = ThreadPoolExecutor(workers)  # each thread has a process
-    try:
-        for future in as_completed([pool.submit(one, job) for job in jobs]):
-            yield future.result()
-    finally:
-        over.set()
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in everyone:
-            process.kill()
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        whole = isinstance(row, dict) and KEYS <= row.keys() and {"error", "outcome"} & row.keys()
+        if whole and isinstance(row["settings"], dict) and isinstance(row["change"], dict):
+            rows.append(row)
+        else:
+            print(f"{path}: dropped {line[:30]!r}..., which is no run")
+    return rows
 
 
 def append(row, path):
-    """Append a row to a file; when this returns, it is on the disk. It starts with a
-    new line, so that one torn by a crash spoils no other."""
-    with open(path, "a") as f:
-        f.write("\n" + json.dumps(row, allow_nan=False))
+    """Append a row to a file; when this returns, it is on the disk. A line that a crash has left
+    unfinished is closed first."""
+    with open(path, "a+b") as f:
+        if f.tell():
+            f.seek(-1, os.SEEK_END)
+            if f.read(1) != b"\n":
+                f.write(b"\n")
+        f.write(json.dumps(row, allow_nan=False).encode() + b"\n")
         f.flush()
         os.fsync(f.fileno())
 
 
-def read(path):
-    """The rows of a file, [] if there is none; what is no row is dropped with a word."""
-    if not os.path.exists(path):
-        return []
-    rows = []
-    with open(path, errors="replace") as f:
-        for line in filter(str.strip, f):
-            try:
-                row = json.loads(line)
-                known = KEYS | {"error" if "error" in row else "outcome"}
-                if not (known <= row.keys() and {**row["settings"], **row["change"]}):
-                    raise ValueError
-                rows.append(row)
-            except (ValueError, TypeError, AttributeError):
-                print(f"{path}: dropped {line[:30]!r}..., which is no run")
-    return rows
-
-
-def difference(row, other):
-    """How a row was made otherwise than another one, or than a label; "" where it was
-    not. Numbers under "start" need agree as CLOSE says: machines round, and a slope may
-    be next to nothing; a None here agrees with all."""
-    there, here = (r["settings"] | r["change"] for r in (row, other))
-    there["version"], here["version"] = row["version"], other["version"]
-    found = []
-    for key in sorted(there | here):
-        a, b = there.get(key), here.get(key)
-        alike = a == b
-        if key == "start" and (a or not b):  # not b: here it cannot be known
-            alike = not b or all(math.isclose(*x, **CLOSE) for x in zip(a, b))
-        if not alike:
-            found.append(f"{key} is {a} there and {b} here")
-    return ", ".join(found)
-
-
 def distinct(rows):
-    """One row a run, as {(variant, seed): row}: the first that finished or, where none
-    did, the last that died."""
+    """One row a run, {(variant, seed): row}: the first that finished or, where none did, the
+    last that died."""
     runs = {}
     for row in rows:
         key = row["variant"], row["seed"]
@@ -173,125 +120,201 @@ def distinct(rows):
     return runs
 
 
+def of(runs, variant):
+    """The rows of a variant, by seed."""
+    return [row for (name, _), row in sorted(runs.items()) if name == variant]
+
+
+def train(net, optimiser, batch, steps, watch=None):
+    """The training loop of everything here. batch(progress) draws images and returns the loss of
+    the network and whatever watch(step, loss, ...) wants to see of it; progress goes from 0 to 1.
+    FloatingPointError: the loss is not finite."""
+    net.train()
+    for step in range(1, steps + 1):
+        loss, *seen = batch((step - 1) / max(1, steps - 1))
+        if watch is not None:
+            watch(step, loss, *seen)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        if step % 40 == 0:
+            common.finite(loss.item(), step)
+    net.eval()
+
+
+def attempt(name, variant, seed, s, device):
+    """The row of a run of the question beyond/NAME.py."""
+    question = importlib.import_module(f"beyond.{name}")
+    row = label(question, variant, seed, s, device)
+    try:
+        end = question.run(variant, seed, s, device)
+        json.dumps(end, allow_nan=False)  # ValueError where a number is not finite
+        return row | end
+    except (RuntimeError, ArithmeticError, MemoryError, ValueError) as e:
+        return row | {"error": f"{type(e).__name__}: {e}".splitlines()[0]}
+
+
+def prepare():
+    """What a process of a sweep does first: one thread, no Ctrl-C, an end when its parent ends."""
+    torch.set_num_threads(1)
+    torch.backends.cudnn.deterministic = True
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def follow():
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+def run(name, jobs, workers):
+    """Yield the rows of jobs (variant, seed, s, device) as they end, so many at a time."""
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), prepare)
+    try:
+        for future in as_completed([pool.submit(attempt, name, *job) for job in jobs]):
+            yield future.result()
+    except BrokenProcessPool:
+        raise OSError(
+            "a process of the sweep died; started again it does what is missing"
+        ) from None
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in multiprocessing.active_children():
+            process.kill()
+
+
 def seeds(text):
     """An argparse type: "0-19" or "3" or "0-4,7" -> a list of seeds, each once."""
-    found = []
+    chosen = []
     for part in text.split(","):
         ends = re.fullmatch(r"([0-9]{1,6})(?:-([0-9]{1,6}))?", part)
         low, high = (int(ends[1]), int(ends[2] or ends[1])) if ends else (1, 0)
         if low > high:
-            known = "as in 7 or 0-9,15, below 1000000"
-            raise argparse.ArgumentTypeError(f"must be {known}, got {part!r}")
-        found += range(low, high + 1)
-    return list(dict.fromkeys(found))
+            raise argparse.ArgumentTypeError(f"must be as in 7 or 0-9,15, got {part!r}")
+        chosen += range(low, high + 1)
+    return list(dict.fromkeys(chosen))
 
 
-def add_options(parser, variants, default, number=20):
-    """Add --variants, names among variants, else the default ones; --seeds, else 0 to
-    number - 1; --workers and --plot-only."""
+def parser_of(question):
+    """The command line of a question."""
 
     def names(text):
-        found = list(dict.fromkeys(text.replace(" ", "").split(",")))
-        if wrong := [name for name in found if name not in variants]:
-            known = f"must be among {', '.join(variants)}"
-            raise argparse.ArgumentTypeError(f"{known}, got {wrong[0]!r}")
-        return found
+        chosen = list(dict.fromkeys(text.replace(" ", "").split(",")))
+        for name in chosen:
+            if name not in question.VARIANTS:
+                raise argparse.ArgumentTypeError(f"there is no variant {name!r}")
+        return chosen
 
-    text = f"Names with commas between; else {','.join(default)}."
-    parser.add_argument("--variants", type=names, default=default, help=text)
-    text = f"Seeds to run, as in 7 or 0-9,15; else 0 to {number - 1}, or as planned."
-    parser.add_argument("--seeds", type=seeds, default=list(range(number)), help=text)
-    text = "Runs at once; else as many as there are cores, and one on CUDA."
-    parser.add_argument("--workers", type=common.whole(1, 1000), help=text)
-    text = "Run nothing, draw all that is recorded in FOLDER."
-    parser.add_argument("--plot-only", action="store_true", help=text)
-    parser.set_defaults(out=None)  # not given: the recorded runs count
+    parser = common.parser(question.__doc__)
+    add = parser.add_argument
+    add("--variants", type=names, help=f"to train: {', '.join(question.VARIANTS)}")
+    add("--seeds", type=seeds, help="to train, as in 7 or 0-9,15")
+    add("--anew", action="store_true", help="recorded runs do not count")
+    add("--rows", type=Path, help="folder whose rows are drawn, and nothing is trained")
+    add("--epochs", type=common.number("epochs", int), metavar="N", help="length of the training")
+    add("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
+    add("--workers", type=common.number("workers", int), metavar="N", help="else one a core")
+    return parser
 
 
-def collect(parser, args, s, module, name):
-    """Run what is missing of args.variants x args.seeds, and return all that is there:
-    {(variant, seed): row}.
-
-    Rows are kept in OUT/NAME.jsonl; without --out, those in figures/ count too, and where
-    neither variants nor seeds are asked for, nothing is run. Rows that were made otherwise
-    end the program with one line.
-    """
-    alike = args.plot_only  # what is only drawn need only be alike
-    asked = ("out", "variants", "seeds")
-    asked = any(getattr(args, key) is not parser.get_default(key) for key in asked)
-    args.plot_only = alike or not asked
-    path, labels = os.path.join(args.out or "out", f"{name}.jsonl"), {}
-    rows = read(path)
-
-    def wrong(row):
-        variant = row["variant"]
-        if variant not in labels:
-            try:
-                labels[variant] = label(module, variant, 0, s, args.device)
-            except KeyError:
-                return f"there is no variant {variant!r} here"
-            if alike and rows:
-                same = {"settings": rows[0]["settings"], "change": row["change"]}
-                labels[variant] |= same
-        return difference(row, labels[variant])
-
+def checked(question, rows, s, device):
+    """The rows that are made as the question makes them now, with Settings s, and how the
+    first of the others differs, "" if there is none."""
+    labels, fitting, wrong = {}, [], ""
     for row in rows:
-        if text := wrong(row):
-            text = f"{row['variant']} seed {row['seed']} was made otherwise, {text}"
-            parser.error(f"{path}: {text}; take another --out, or remove it")
-    if args.out is None:
-        recorded = read(os.path.join(HERE, "figures", f"{name}.jsonl"))
-        fitting = [row for row in recorded if not wrong(row)]
-        rows += fitting
-        count = f"{len(fitting)} of {len(recorded)} recorded runs are made like this"
-        print(f"{count}; to run all anew, give a folder: --out FOLDER")
-        args.out = "out"
-    if args.plot_only and not rows:
-        text = "no runs are in it; --out, --seeds or --variants run some"
-        parser.error(f"{path}: {text}")
-    parser.writable(args.out)
-    common.announce(s)
-    known = {row["variant"] for row in rows} if args.plot_only else args.variants
-    shown = [name for name in args.variants if name in known]
-    nets = {name: module.VARIANTS[name].build(s, None) for name in shown}
-    sizes = {k: sum(p.numel() for p in net.parameters()) for k, net in nets.items()}
-    print("weights: " + ", ".join(f"{name} {size:,}" for name, size in sizes.items()))
-    if args.plot_only:
+        name = row["variant"]
+        if name in question.VARIANTS:
+            labels[name] = labels.get(name) or label(question, name, 0, s, device)
+            unlike = difference(row, labels[name])
+        else:
+            unlike = "there is no such variant"
+        if unlike:
+            wrong = wrong or f"{name}, seed {row['seed']}: {unlike}"
+        else:
+            fitting.append(row)
+    return fitting, wrong
+
+
+def made_with(s, row):
+    """Settings s with the values with which a row was made."""
+    values = row["settings"]
+    own = {f.name: values[f.name] for f in fields(s) if f.name in values and f.name != "shape"}
+    return replace(s, shape=replace(s.shape, **values["shape"]), **own)
+
+
+def collect(parser, args, question, name):
+    """All runs that are asked for, {(variant, seed): row}: those recorded and, where there is
+    something to train, those that are missing, trained now."""
+    s, file = question.Settings(), f"{question.FILES[0]}.jsonl"
+    asked = args.variants or args.seeds or args.epochs or args.anew
+    if args.epochs:
+        s = replace(s, epochs=args.epochs)
+    folder = args.rows or ROWS
+    rows = [row for f in question.FILES for row in read(folder / f"{f}.jsonl")]
+    if args.rows:
+        if asked or not rows:
+            parser.error(f"argument --rows: draws what is there; in {folder}: {len(rows)} rows")
+        s = made_with(s, rows[0])
+    if args.anew:
+        rows = []
+    else:
+        fitting, wrong = checked(question, rows, s, args.device)
+        common.say(f"{len(fitting)} of {len(rows)} recorded runs are made like this. {wrong}")
+        rows = fitting
+    if not asked:
         return distinct(rows)
-    done = {job for job, row in distinct(rows).items() if "error" not in row}
-    usual = args.seeds is parser.get_default("seeds")
-    fewer = getattr(module, "FEWER", {}) if usual else {}
-    every = [(variant, seed) for seed in args.seeds for variant in args.variants]
-    every = [job for job in every if job[1] < fewer.get(job[0], math.inf)]
-    texts, start = [f"{k}={v}" for k, v in common.flat(s).items()], time.time()
-    jobs = [[*job, texts, args.device] for job in every if job not in done]
-    there = f"{len(every) - len(jobs)} of {len(every)} runs are there already"
-    text = "the others are trained now, and kept as they end in"
-    print(f"{there}; {text} {path}" if jobs else there, flush=True)
-    cores = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count()))
-    workers = args.workers or (1 if args.device == "cuda" else len(cores(0)))
-    for k, (job, row) in enumerate(run(module.__name__, jobs, workers), 1):
-        if isinstance(row, str):
-            row = label(module, *job[:2], s, args.device) | {"error": row}
-        append(row, path)
+    own, wrong = checked(question, read(args.out / file), s, args.device)
+    if wrong:
+        parser.error(f"{args.out / file} was made otherwise, {wrong}: give another --out")
+    rows += own
+    done = {key for key, row in distinct(rows).items() if "error" not in row}
+    seeds = args.seeds or range(question.SEEDS)
+    every = [(v, seed) for seed in seeds for v in args.variants or question.DEFAULT]
+    jobs = [(*key, s, args.device) for key in every if key not in done]
+    common.say(f"{len(jobs)} of {len(every)} runs are trained, and kept in {args.out / file}")
+    workers = args.workers or (1 if args.device == "cuda" else os.cpu_count())
+    begun = time.time()
+    for k, row in enumerate(run(name, jobs, workers) if jobs else (), 1):
+        append(row, args.out / file)
         rows.append(row)
-        end = f"died, {row['error']}" if "error" in row else row["outcome"]
-        left = (time.time() - start) / k * (len(jobs) - k) / 60
-        what = f"{row['variant']} seed {row['seed']}: {end}"
-        print(f"{k}/{len(jobs)}  {what}  ({left:.0f} min left)", flush=True)
+        left = (time.time() - begun) / k * (len(jobs) - k) / 60
+        end = row.get("outcome") or f"died, {row['error']}"
+        text = f"{k}/{len(jobs)}  {row['variant']} seed {row['seed']}: {end}"
+        common.say(f"{text}  ({left:.0f} min left)")
     return distinct(rows)
 
 
-def wilson(k, n, z=1.959964):
-    """The interval (low, high) of Wilson 1927 for a share seen k times in n.
+def save(path, what):
+    """Save a dict as JSON or a Figure as PNG, as its type says."""
+    if isinstance(what, dict):
+        text = json.dumps(what, indent=1, allow_nan=False)
+        common.save(path.with_suffix(".json"), lambda file: file.write_text(text))
+    else:
+        common.save(path.with_suffix(".png"), lambda file: what.savefig(file, dpi=110))
 
-    z is a quantile of the normal distribution, by default for 95%. Unlike the usual
-    one, it holds near 0 and 1 too. ValueError: n below 1, k not in 0..n.
-    """
-    if n < 1:
-        raise ValueError(f"n must be at least 1, got {n}")
-    if not 0 <= k <= n:
-        raise ValueError(f"k must be in 0..{n}, got {k}")
+
+def main(name, argv=None):
+    """The command line of the question beyond/NAME.py: trains what is asked for and missing,
+    saves what the question reports and prints its text. Returns what it saved, {name: dict
+    or Figure}. Ends with status 1 if runs have died."""
+    question = importlib.import_module(f"beyond.{name}")
+    parser = parser_of(question)
+    args = common.parse(parser, argv)
+    runs = collect(parser, args, question, name)
+    saved, text = question.report(runs)
+    for file, what in saved.items():
+        save(args.out / file, what)
+    common.say(text)
+    if dead := sum("error" in row for row in runs.values()):
+        sys.exit(f"runs that died: {dead}; started again, they are tried again")
+    return saved
+
+
+def wilson(k, n, z=1.959964):
+    """The interval (low, high) of Wilson 1927 for a share seen k times in n; z is a quantile of
+    the normal distribution, by default for 95%. ValueError: k and n are no count and its total."""
+    if not 0 <= k <= n or n < 1:
+        raise ValueError(f"k of n must be a count of at least 1, got {k} of {n}")
     middle, half = k + z**2 / 2, z * math.sqrt(k * (n - k) / n + z**2 / 4)
     return max(0.0, middle - half) / (n + z**2), min(1.0, (middle + half) / (n + z**2))
 
@@ -306,33 +329,43 @@ def difference_interval(k1, n1, k2, n2):
 
 
 def fisher(k1, n1, k2, n2):
-    """The p-value of Fisher's exact test, two-sided, for k1 of n1 against k2 of n2: all
-    tables with the same margins that are at most as likely as this one, added up.
-    ValueError: see wilson."""
-    wilson(k1, n1), wilson(k2, n2)
+    """The p-value of Fisher's exact test, two-sided, for k1 of n1 against k2 of n2: all tables
+    with the same margins that are at most as likely as this one, added up."""
     counts = range(max(0, k1 + k2 - n2), min(k1 + k2, n1) + 1)
     ways = {i: math.comb(n1, i) * math.comb(n2, k1 + k2 - i) for i in counts}
-    as_odd = sum(w for w in ways.values() if w <= ways[k1])
-    return as_odd / math.comb(n1 + n2, k1 + k2)
+    return sum(w for w in ways.values() if w <= ways[k1]) / math.comb(n1 + n2, k1 + k2)
 
 
 def holm(ps):
     """The p-values of several tests, each corrected for all of them, by Holm 1979."""
-    found, order = [0.0] * len(ps), sorted(range(len(ps)), key=ps.__getitem__)
-    for rank, k in enumerate(order):
-        before = found[order[rank - 1]] if rank else 0.0
-        found[k] = max(before, min(1.0, (len(ps) - rank) * ps[k]))
-    return found
-
-
-def exit_if_dead(runs):
-    """End with status 1, and say how many, where runs have died."""
-    if dead := sum("error" in row for row in runs.values()):
-        print(f"runs that died: {dead}; starting this again tries them again")
-        sys.exit(1)
+    corrected, before = [0.0] * len(ps), 0.0
+    for rank, k in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
+        before = corrected[k] = max(before, min(1.0, (len(ps) - rank) * ps[k]))
+    return corrected
 
 
 def markdown(head, rows):
     """A table in Markdown: the names of its columns, and rows of texts."""
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return "\n".join(f"| {' | '.join(map(str, cells))} |" for cells in lines)
+
+
+def compare(rows, pairs, planned=()):
+    """How pairs of rows differ, as a table in Markdown: rows are dicts with variant, title,
+    found and of; pairs are pairs of variants. The difference is in percentage points, with its
+    95% interval, p by Fisher's exact test and, for the lists of planned pairs, p corrected
+    within the list by Holm's method."""
+    by = {row["variant"]: row for row in rows}
+    lines = []
+    for group in [*planned, pairs]:
+        there = [pair for pair in group if by.keys() >= {*pair}]
+        counts = [[by[name][key] for name in pair for key in ("found", "of")] for pair in there]
+        ps = [fisher(*four) for four in counts]
+        after = ["-"] * len(ps) if group is pairs else [f"{p:.2g}" for p in holm(ps)]
+        for pair, (a, n, b, m), p, corrected in zip(there, counts, ps, after):
+            low, high = (100 * x for x in difference_interval(a, n, b, m))
+            cells = [*(by[name]["title"] for name in pair), f"{a}/{n}", f"{b}/{m}"]
+            cells += [f"{100 * (a / n - b / m):+.1f}", f"{low:+.1f} to {high:+.1f}"]
+            lines.append([*cells, f"{p:.2g}", corrected])
+    head = ["variant", "against", "finds", "finds", "points", "95% interval", "p", "Holm"]
+    return markdown(head, lines) if lines else ""

@@ -1,0 +1,85 @@
+"""How several decisions are held against several valid groupings: what a rule counts of their
+scores. A rule is a name and, for some, a number: "soft", "relaxed 0.1".
+
+For each grouping the better decision: "soft", the paper's smooth maximum, and "hard"; "relaxed W"
+gives the worse decision the weight W (Rupprecht et al. 2017); "annealed" weighs decisions by
+softmax(score / T), where T falls from 1 to 1/beta over the training (Perera et al. 2024);
+"evolving W" trains all decisions for a first share W of the training (Makansi et al. 2019).
+
+One to one: "matched", the best pairing of decisions with groupings, and "matched-smooth"
+(Stewart et al. 2016; Carion et al. 2020); "order", decision 1 is left; "capped W" lets a decision
+win at most a share W of an image (Gao et al. 2023); "two-sided W" draws every decision to its
+nearest grouping too, with the weight W.
+
+One truth an image: "balanced" shares the batch out evenly, so that each decision trains on the half
+on which it is furthest ahead; "shared W" gives decision 1 a share W; "shared-capped W" leaves
+an image to its better decision while none has more than a share W of the batch.
+"""
+
+from itertools import permutations
+
+import torch
+
+import data
+
+RELAXED = 0.05  # the weight of the worse decision in "relaxed", where none is given
+
+
+def pairings(scores, weights):
+    """What each one-to-one pairing of D decisions with G groupings scores, (n, pairings): scores
+    (n, D, G), weighed by weights (n or 1, G). ValueError: D above 6, or below G."""
+    D, G = scores.shape[1:]
+    if not G <= D <= 6:
+        raise ValueError(f"decisions must be at least the groupings and at most 6, got {D} and {G}")
+    ways = torch.tensor(list(permutations(range(D), G)), device=scores.device)  # (pairings, G)
+    groupings = torch.arange(G, device=scores.device)
+    return (scores * weights[:, None])[:, ways, groupings].sum(-1)
+
+
+def shared_out(scores, low, high):
+    """What each image of a batch scores by the one of two decisions that it is given to, (n,):
+    scores (n, 2). Decision 1 gets those on which it is furthest ahead, as many as it wins but at
+    least a share low and at most a share high of them."""
+    n, ahead = len(scores), scores[:, 0] - scores[:, 1]
+    order = ahead.argsort(descending=True)
+    number = min(max(int((ahead > 0).sum()), round(n * low)), round(n * high))
+    decision = torch.ones_like(order)
+    decision[order[:number]] = 0
+    return scores.gather(1, decision[:, None])[:, 0]
+
+
+def value(rule, scores, weights, beta=100.0, progress=0.0):
+    """What each image counts by a rule, (n,), to be made large: scores (n, D decisions, G
+    groupings), the groupings weighed by weights (n or 1, G), of which one is 1 where one truth
+    is known; progress is that of the training, from 0 to 1. ValueError: another rule."""
+    name, _, size = rule.partition(" ")
+    size = float(size or RELAXED)
+    weighed = scores * weights[:, None]  # (n, D, G)
+    if name == "soft":
+        return (weights * data.soft_maximum(scores, beta)).sum(1)
+    if name == "hard" or name == "evolving" and progress >= size:
+        return (weights * scores.amax(1)).sum(1)
+    if name == "evolving":
+        return (weights * scores.mean(1)).sum(1)
+    if name == "relaxed":
+        return (weights * ((1 - size) * scores.amax(1) + size * scores.amin(1))).sum(1)
+    if name == "annealed":
+        share = torch.softmax(scores.detach() * beta**progress, 1)  # (n, D, G)
+        return (share * weighed).sum((1, 2))
+    if name == "matched":
+        return pairings(scores, weights).amax(1)
+    if name == "matched-smooth":
+        return data.soft_maximum(pairings(scores, weights)[..., None], beta)[:, 0]
+    if name == "order":
+        return weighed.diagonal(dim1=1, dim2=2).sum(1)
+    if name == "two-sided":
+        return (1 - size) * weighed.amax(1).sum(1) + size * scores.amax(2).mean(1)
+    if name == "capped":
+        best = scores.argmax(1)  # (n, G)
+        wins_all = (best == best[:, :1]).all(1)  # (n,)
+        cheapest = (scores.amax(1) - scores.amin(1)).amin(1)  # to leave to the other, (n,)
+        return weighed.amax(1).sum(1) - wins_all * (1 - size) * cheapest
+    bounds = {"balanced": (0.5, 0.5), "shared": (size, size), "shared-capped": (1 - size, size)}
+    if name not in bounds:
+        raise ValueError(f"rule must be one of those above, got {rule!r}")
+    return shared_out(weighed.sum(2), *bounds[name])
