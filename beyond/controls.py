@@ -13,36 +13,12 @@ from dataclasses import replace
 
 import common
 from beyond import left_right, sweep
-from beyond.left_right import FIXED  # noqa: F401 (for sweep)
+from beyond.left_right import ALIKE, FIXED, INGREDIENTS, ONE, PAPER, SEEING, TWO  # noqa: F401
 from beyond.networks import Variant
 from exp_recurrent import Settings  # noqa: F401 (for sweep)
 
 FILES, SEEDS = ("controls",), 20
-ONE, TWO = {"out_channels": 2}, {"out_channels": 4}
 LONG = {"epochs": 100}
-PAPER = {
-    "single": Variant("Single decision: one U-Net", "UNet", ONE),
-    "dual": Variant("Dual heads: two decisions at once", "UNet", TWO),
-    "recurrent": Variant("Recurrent: mask and state fed back", "RecurrentUNet"),
-}
-INGREDIENTS = {
-    "mask-only": Variant("Recurrent: mask alone fed back", "RecurrentUNet", {"feed_state": False}),
-    "state-only": Variant("Recurrent: state alone fed back", "RecurrentUNet", {"feed_mask": False}),
-    "told-step": Variant("One U-Net twice, told only the pass", "ToldPass"),
-}
-SEEING = {
-    "sequence": Variant("Two U-Nets, one sees the other's mask", "TwoUNets", {"feed_mask": True}),
-    "independent": Variant("Two U-Nets, independent", "TwoUNets"),
-}
-ALIKE = {
-    "alike-1e-6": Variant("Two U-Nets, alike at first but for 1e-6", "Twins", {"noise": 1e-6}),
-    "alike-1e-3": Variant("Two U-Nets, alike at first but for 1e-3", "Twins", {"noise": 1e-3}),
-    "alike-1e-1": Variant("Two U-Nets, alike at first but for 1e-1", "Twins", {"noise": 1e-1}),
-    "twin-decoders": Variant(
-        "One encoder, two decoders alike but for 1e-3", "Twins", {"shared": "encoder"}
-    ),
-    "twin-heads": Variant("One U-Net, two heads alike but for 1e-3", "Twins", {"shared": "trunk"}),
-}
 HANDED_ON = {
     "mask-detached": Variant("Recurrent, the mask detached", "Handing", {"mask": "detached"}),
     "mask-half": Variant("Recurrent, 1/2 for the mask", "Handing", {"mask": "half"}),

@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 import data
 import pictures
 from beyond import rules, sweep
-from beyond.networks import decide
+from beyond.networks import Variant, decide
 
 # A run finds the two groupings if it does so for this share of (image, grouping) pairs.
 FOUND = 0.99
@@ -24,6 +24,31 @@ FIXED = {
     "given": data.GIVEN,
     "learned": data.LEARNED,
     "exact": data.EXACT,
+}
+# The networks that more than one question asks about.
+ONE, TWO = {"out_channels": 2}, {"out_channels": 4}
+PAPER = {
+    "single": Variant("Single decision: one U-Net", "UNet", ONE),
+    "dual": Variant("Dual heads: two decisions at once", "UNet", TWO),
+    "recurrent": Variant("Recurrent: mask and state fed back", "RecurrentUNet"),
+}
+INGREDIENTS = {
+    "mask-only": Variant("Recurrent: mask alone fed back", "RecurrentUNet", {"feed_state": False}),
+    "state-only": Variant("Recurrent: state alone fed back", "RecurrentUNet", {"feed_mask": False}),
+    "told-step": Variant("One U-Net twice, told only the pass", "ToldPass"),
+}
+SEEING = {
+    "sequence": Variant("Two U-Nets, one sees the other's mask", "TwoUNets", {"feed_mask": True}),
+    "independent": Variant("Two U-Nets, independent", "TwoUNets"),
+}
+ALIKE = {
+    "alike-1e-6": Variant("Two U-Nets, alike at first but for 1e-6", "Twins", {"noise": 1e-6}),
+    "alike-1e-3": Variant("Two U-Nets, alike at first but for 1e-3", "Twins", {"noise": 1e-3}),
+    "alike-1e-1": Variant("Two U-Nets, alike at first but for 1e-1", "Twins", {"noise": 1e-1}),
+    "twin-decoders": Variant(
+        "One encoder, two decoders alike but for 1e-3", "Twins", {"shared": "encoder"}
+    ),
+    "twin-heads": Variant("One U-Net, two heads alike but for 1e-3", "Twins", {"shared": "trunk"}),
 }
 
 

@@ -137,8 +137,8 @@ def train(net, optimiser, batch, steps, watch=None):
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        if step % 40 == 0:
-            common.finite(loss.item(), step)
+        if step % 40 == 0 and not math.isfinite(loss.item()):
+            raise FloatingPointError(f"the loss is {loss.item()} at training step {step}")
     net.eval()
 
 
@@ -195,6 +195,13 @@ def seeds(text):
     return list(dict.fromkeys(chosen))
 
 
+def count(text):
+    """An argparse type: a whole number from 1 to 10000."""
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 10**4):
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 to 10000, got {text!r}")
+    return int(text)
+
+
 def parser_of(question):
     """The command line of a question."""
 
@@ -205,15 +212,19 @@ def parser_of(question):
                 raise argparse.ArgumentTypeError(f"there is no variant {name!r}")
         return chosen
 
-    parser = common.parser(question.__doc__)
+    layout = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+    parser = argparse.ArgumentParser(
+        usage=argparse.SUPPRESS, description=question.__doc__, **layout
+    )
     add = parser.add_argument
+    add("--out", type=Path, default=Path("out"), help="folder of the results and of new rows")
     add("--variants", type=names, help=f"to train: {', '.join(question.VARIANTS)}")
     add("--seeds", type=seeds, help="to train, as in 7 or 0-9,15")
     add("--anew", action="store_true", help="recorded runs do not count")
     add("--rows", type=Path, help="folder whose rows are drawn, and nothing is trained")
-    add("--epochs", type=common.number("epochs", int), metavar="N", help="length of the training")
+    add("--epochs", type=count, help="length of the training")
     add("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
-    add("--workers", type=common.number("workers", int), metavar="N", help="else one a core")
+    add("--workers", type=count, help="runs at once, else one a core")
     return parser
 
 
@@ -259,7 +270,9 @@ def collect(parser, args, question, name):
         rows = []
     else:
         fitting, wrong = checked(question, rows, s, args.device)
-        common.say(f"{len(fitting)} of {len(rows)} recorded runs are made like this. {wrong}")
+        print(
+            f"{len(fitting)} of {len(rows)} recorded runs are made like this. {wrong}", flush=True
+        )
         rows = fitting
     if not asked:
         return distinct(rows)
@@ -271,7 +284,9 @@ def collect(parser, args, question, name):
     seeds = args.seeds or range(question.SEEDS)
     every = [(v, seed) for seed in seeds for v in args.variants or question.DEFAULT]
     jobs = [(*key, s, args.device) for key in every if key not in done]
-    common.say(f"{len(jobs)} of {len(every)} runs are trained, and kept in {args.out / file}")
+    print(
+        f"{len(jobs)} of {len(every)} runs are trained, and kept in {args.out / file}", flush=True
+    )
     workers = args.workers or (1 if args.device == "cuda" else os.cpu_count())
     begun = time.time()
     for k, row in enumerate(run(name, jobs, workers) if jobs else (), 1):
@@ -280,7 +295,7 @@ def collect(parser, args, question, name):
         left = (time.time() - begun) / k * (len(jobs) - k) / 60
         end = row.get("outcome") or f"died, {row['error']}"
         text = f"{k}/{len(jobs)}  {row['variant']} seed {row['seed']}: {end}"
-        common.say(f"{text}  ({left:.0f} min left)")
+        print(f"{text}  ({left:.0f} min left)", flush=True)
     return distinct(rows)
 
 
@@ -299,12 +314,15 @@ def main(name, argv=None):
     or Figure}. Ends with status 1 if runs have died."""
     question = importlib.import_module(f"beyond.{name}")
     parser = parser_of(question)
-    args = common.parse(parser, argv)
+    args = parser.parse_args(argv)
+    if args.device == "cuda" and not torch.cuda.is_available():
+        parser.error("argument --device: there is no CUDA device")
+    args.out.mkdir(parents=True, exist_ok=True)
     runs = collect(parser, args, question, name)
     saved, text = question.report(runs)
     for file, what in saved.items():
         save(args.out / file, what)
-    common.say(text)
+    print(text, flush=True)
     if dead := sum("error" in row for row in runs.values()):
         sys.exit(f"runs that died: {dead}; started again, they are tried again")
     return saved
