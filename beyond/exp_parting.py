@@ -12,24 +12,24 @@ Running this draws the recorded runs (beyond/rows/parting.jsonl): Gram matrices 
 (δ_left, δ_right) through the training. --variants and --seeds train what is missing.
 """
 
-import math
-import statistics
 import time
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 import common
 import data
 from beyond import left_right, rules, sweep
-from beyond.left_right import ALIKE, FIXED, FOUND, INGREDIENTS, PAPER, SEEING
+from beyond.left_right import ALIKE, FIXED, FOUND, INGREDIENTS, PAPER, SEEING  # noqa: F401
 from beyond.networks import decide
 from exp_recurrent import Settings
 
-FILES, SEEDS = ("parting",), 20
+FILES, SEEDS = ("parting", "seeds_200_259/parting"), 20
 # The networks, and what they are called here; the last five are matched, too.
 TITLES = {
     "alike-1e-3": "two U-Nets alike but for 1e-3",
@@ -164,3 +164,248 @@ def run(name, seed, s, device):
 def change(name, s):
     """What a variant changes, see left_right.change."""
     return left_right.change(VARIANTS[name], s)
+
+
+def differences(row):
+    """The way of a run: training steps (k,), δ_left (k,), δ_right (k,)."""
+    steps, *scores = np.array(row["scores"]).T
+    return steps, scores[0] - scores[2], scores[1] - scores[3]
+
+
+def predicted(row, bound=BOUND):
+    """Whether a run is to find both groupings: at the first recorded step at which |δ_left| or
+    |δ_right| exceeds the bound, the two have opposite signs."""
+    _, left, right = differences(row)
+    out = np.maximum(abs(left), abs(right)) > bound
+    if not out.any():
+        return False
+    first = out.argmax()
+    return bool(left[first] * right[first] < 0)
+
+
+def rates(rows, beta):
+    """The rates of runs, Γ along the three directions: at each of RATES_AT the medians over the
+    runs, and the medians of parting : lead and lead : common over all Γ measured while both |δ|
+    were below 1/beta. None of none."""
+    at, near = {}, []
+    for row in rows:
+        steps, left, right = differences(row)
+        for step, gram in row["gram"].items():
+            three = [way @ np.array(gram) @ way for way in (COMMON, LEAD, PARTING)]
+            at.setdefault(int(step), []).append(three)
+            k = list(steps).index(int(step))
+            if max(abs(left[k]), abs(right[k])) < 1 / beta:
+                near.append((three[2] / three[1], three[1] / three[0]))
+    names = "common", "lead", "parting"
+    medians = {step: dict(zip(names, np.median(values, 0))) for step, values in at.items()}
+    ratios = dict(zip(("parting : lead", "lead : common"), np.median(near, 0))) if near else None
+    return {"at": medians, "near 0": ratios, "measured near 0": len(near)}
+
+
+def summarise(runs):
+    """For each variant, how many runs find both groupings, what they end in, their rates; and
+    for the seeds up to 19 and those from 200, how many end as predicted: a list of dicts."""
+    rows = []
+    for name, v in VARIANTS.items():
+        own = [row for row in sweep.of(runs, name) if "error" not in row]
+        usual = [row for row in own if row["seed"] < 200]
+        if not usual:
+            continue
+        row = {
+            "variant": name,
+            "title": v.title,
+            "rule": v.rule,
+            "found": sum(run["found"] for run in usual),
+            "of": len(usual),
+            "outcomes": Counter(run["outcome"] for run in usual),
+            "rates": rates([run for run in usual if run["gram"]], Settings().beta),
+        }
+        for key, some in (("seeds 0-19", usual), ("seeds 200-259", own[len(usual) :])):
+            row[key] = {
+                "as predicted": sum(predicted(run) == run["found"] for run in some),
+                "of": len(some),
+                "find both": sum(run["found"] for run in some),
+            }
+        rows.append(row)
+    return rows
+
+
+def tables(summary):
+    """The tables of the runs, in Markdown: rates, and the rule of the signs."""
+    lines = []
+    for r in summary:
+        near = r["rates"]["near 0"]
+        cells = [r["title"], RULE_NAMES[r["rule"]], f"{r['found']}/{r['of']}"]
+        cells += [f"{x:.3g}" for x in near.values()] if near else ["-", "-"]
+        at = r["rates"]["at"].get(40)
+        cells += [f"{x:.2g}" for x in at.values()] if at else ["-"] * 3
+        lines.append(cells)
+    head = ["network", "rule", "finds both", "parting : lead", "lead : common"]
+    head += ["common at step 40", "lead", "parting"]
+    first, lines = sweep.markdown(head, lines), []
+    for r in summary:
+        for key in ("seeds 0-19", "seeds 200-259"):
+            right, n, both = r[key].values()
+            if n:
+                low, high = sweep.wilson(right, n)
+                most = max(both, n - both)
+                cells = [r["title"], RULE_NAMES[r["rule"]], key, f"{right}/{n}"]
+                lines.append([*cells, f"{low:.0%} to {high:.0%}", f"{most}/{n}"])
+    head = ["network", "rule", "seeds", "ends as the signs say", "95% interval", "commoner outcome"]
+    return first + "\n\n" + sweep.markdown(head, lines)
+
+
+RULE_NAMES = {"soft": "maximum", "matched": "matched"}
+# How a run ends, and its colour.
+ENDS = {
+    "both groupings": "#00806a",
+    "one decision unlearned": "#d62728",
+    "both + both": "#ff8c0a",
+    "something else": "0.55",
+}
+EQUAL, OPPOSITE = "#fde3dc", "#e2f2de"  # the quadrants of equal and of opposite signs
+
+
+def end_of(row):
+    """Which of ENDS a run comes to."""
+    if row["found"]:
+        return "both groupings"
+    if "unlearned" in row["outcome"]:
+        return "one decision unlearned"
+    return "both + both" if row["outcome"] == "both + both" else "something else"
+
+
+def stretched(x, near=0.01):
+    """δ for an axis that is linear within near = 1/beta and logarithmic beyond."""
+    return np.sign(x) * np.log10(1 + abs(x) / near)
+
+
+def draw_plane(ax, rows, rule, lead, parting, beta=100.0):
+    """Draw into Axes the flow of the model and on it the ways of runs, coloured by their ends. In
+    the red quadrants one decision is ahead for both groupings, in the green ones each for one."""
+    edge = float(stretched(np.array(1.6)))
+    x, y = np.meshgrid(*[np.linspace(-edge, edge, 41)] * 2)  # (41, 41)
+    for low, side, colour in ((0, edge, EQUAL), (-edge, edge, OPPOSITE)):
+        ax.fill_between((0, edge), low, low + side, color=colour, lw=0, zorder=0)
+        ax.fill_between((-edge, 0), -low - side, -low, color=colour, lw=0, zorder=0)
+    left, right = (np.sign(z) * (10 ** abs(z) - 1) / beta for z in (x, y))
+    speeds = flow(left, right, rule, lead, parting, beta)
+    # The axes stretch what they show, and the arrows with it.
+    u, v = (speed / (1 / beta + abs(at)) for speed, at in zip(speeds, (left, right)))
+    ax.streamplot(x, y, u, v, color="0.6", density=0.8, linewidth=0.8, arrowsize=0.9, zorder=1)
+    for row in rows:
+        _, *way = differences(row)
+        colour = ENDS[end_of(row)]
+        ax.plot(*map(stretched, way), color=colour, lw=0.9, alpha=0.6, zorder=2)
+        ax.plot(*(stretched(d[-1:]) for d in way), "o", color=colour, ms=4, zorder=3)
+    ticks = [-1, -0.1, 0, 0.1, 1]
+    at = stretched(np.array(ticks, float))
+    ax.set_xticks(at, [f"{tick:g}" for tick in ticks])
+    ax.set_yticks(at, [f"{tick:g}" for tick in ticks])
+    ax.axhline(0, color="black", lw=0.8)
+    ax.axvline(0, color="black", lw=0.8)
+    ax.set(xlim=(-edge, edge), ylim=(-edge, edge), aspect="equal")
+    ax.set_xlabel("score of decision 1 minus 2, if left is true")
+
+
+def draw_rates(ax, summary):
+    """Draw into Axes the rate of the lead of every network against that of the parting."""
+    for k, r in enumerate(r for r in summary if r["rule"] == "soft"):
+        at = r["rates"]["at"][40]
+        colour = "#00806a" if 2 * r["found"] > r["of"] else "#d62728"
+        ax.plot(at["lead"], at["parting"], "o", color=colour, ms=17, mec="black")
+        middle = {"ha": "center", "va": "center", "color": "white", "weight": "bold"}
+        ax.text(at["lead"], at["parting"], f"{k + 1}", fontsize=10, **middle)
+    ax.plot([2e-3, 2], [2e-3, 2], ":", color="0.4")
+    ax.text(0.02, 1, "above the line the parting\nis faster than the lead", fontsize=9, color="0.3")
+    ax.set(xscale="log", yscale="log", xlabel="rate of the lead", ylabel="rate of the parting")
+
+
+def draw_found(ax, summary):
+    """Draw into Axes how many runs of each network find both groupings, by rule."""
+    titles = [r["title"] for r in summary if r["rule"] == "soft"]
+    looks = {"soft": ("o", "white", -0.17), "matched": ("D", "#00806a", 0.17)}
+    for r in summary:
+        marker, colour, shift = looks[r["rule"]]
+        y = titles.index(r["title"]) + shift
+        ax.plot(sweep.wilson(r["found"], r["of"]), [y, y], "k-", lw=1)
+        ax.plot(r["found"] / r["of"], y, marker, mfc=colour, mec="black", ms=7)
+        ax.text(1.05, y, f"{r['found']} of {r['of']}", va="center", fontsize=9)
+    ax.set_yticks(range(len(titles)), [f"{title}  {k}" for k, title in enumerate(titles, 1)])
+    ax.set(xlim=(-0.03, 1.4), ylim=(len(titles) - 0.5, -0.5), xticks=[0, 0.5, 1])
+    ax.set_xlabel("share of the runs (95% interval)")
+    ax.grid(axis="x", color="0.88")
+
+
+def plot(summary, runs):
+    """Why two heads starve, why two passes part and what matching changes, in one picture: ways
+    on the plane, rates, counts. Returns the Figure."""
+    fig = Figure(figsize=(11, 10.5), layout="constrained")
+    top, bottom = fig.subfigures(2, 1, height_ratios=(1.45, 1))
+    planes = top.subplots(1, 2, sharey=True)
+    for ax, rule, model, title in (
+        (planes[0], "soft", "soft", "Maximum: for each grouping the better decision counts"),
+        (
+            planes[1],
+            "matched",
+            "matched-smooth",
+            "Matched: each decision has a grouping of its own",
+        ),
+    ):
+        names = [name for name, v in VARIANTS.items() if v.rule == rule]
+        rows = [row for name in names for row in sweep.of(runs, name) if row["seed"] < 20]
+        draw_plane(ax, rows, model, lead=1, parting=0.5)
+        ax.set_title(f"{title} ({len(rows)} runs)", fontsize=10)
+    planes[0].set_ylabel("score of decision 1 minus 2, if right is true")
+    handles = [Line2D([], [], color=colour, lw=3, label=end) for end, colour in ENDS.items()]
+    handles += [
+        Line2D([], [], color="0.6", label="flow of the model"),
+        Patch(fc=EQUAL, label="lead: one is ahead for both groupings"),
+        Patch(fc=OPPOSITE, label="parting: each is ahead for one"),
+    ]
+    top.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    below, beside = bottom.subplots(1, 2)
+    draw_rates(below, summary)
+    below.set_title("How fast the two grow, at training step 40", fontsize=10)
+    draw_found(beside, summary)
+    beside.set_title("Find both: circles, maximum; diamonds, matched", fontsize=10)
+    top.suptitle("Training starts in the middle: which way do two decisions leave?", fontsize=13)
+    return fig
+
+
+def plot_flows():
+    """The flow of the two-dimensional model near 0: the maximum at three ratios of the rates, and
+    matching. Returns the Figure."""
+    fig = Figure(figsize=(11, 3.8), layout="constrained")
+    for ax, (rule, lead, parting, title) in zip(
+        fig.subplots(1, 4, sharey=True),
+        (
+            ("soft", 1, 0.25, "maximum\nlead four times as fast"),
+            ("soft", 1, 1, "maximum\nparting as fast as the lead"),
+            ("soft", 0.25, 1, "maximum\nparting four times as fast"),
+            ("matched-smooth", 1, 1, "matched\nat any ratio"),
+        ),
+    ):
+        draw_plane(ax, [], rule, lead, parting)
+        ax.set_title(title, fontsize=11)
+        ax.set_xlabel("")
+    fig.supxlabel("score of decision 1 minus 2, if left is true", fontsize=10)
+    fig.supylabel("the same, if right is true", fontsize=10)
+    return fig
+
+
+def report(runs):
+    """The summary, the pictures and the tables of the runs, see sweep."""
+    summary = summarise(runs)
+    numbers = {"experiment": "exp_parting", "bound": BOUND, "variants": summary}
+    pictures = {"parting": plot(summary, runs), "parting_flows": plot_flows()}
+    return {"exp_parting": numbers, **pictures}, tables(summary)
+
+
+def main(argv=None):
+    """See sweep.main."""
+    return sweep.main("exp_parting", argv)
+
+
+if __name__ == "__main__":
+    common.script(main)
