@@ -264,7 +264,7 @@ def change(name, s):
 def report(runs):
     """The summaries, the pictures and the tables of the runs, see sweep."""
     summary = left_right.summarise(runs, VARIANTS)
-    saved = {"controls": {"experiment": "controls", "variants": summary}}
+    saved = {"controls.json": {"experiment": "controls", "variants": summary}}
     for figure, (title, headings) in FIGURES.items():
         groups = {
             heading: rows
@@ -272,7 +272,7 @@ def report(runs):
             if (rows := [row for row in summary if row["variant"] in variants])
         }
         if groups:
-            saved[figure] = left_right.bars(groups, title)
+            saved[f"{figure}.png"] = left_right.bars(groups, title)
     tables = left_right.table(summary), sweep.compare(summary, PAIRS, PLANNED)
     return saved, "\n\n".join(filter(None, tables))
 

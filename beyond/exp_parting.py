@@ -398,8 +398,8 @@ def report(runs):
     """The summary, the pictures and the tables of the runs, see sweep."""
     summary = summarise(runs)
     numbers = {"experiment": "exp_parting", "bound": BOUND, "variants": summary}
-    pictures = {"parting": plot(summary, runs), "parting_flows": plot_flows()}
-    return {"exp_parting": numbers, **pictures}, tables(summary)
+    pictures = {"parting.png": plot(summary, runs), "parting_flows.png": plot_flows()}
+    return {"exp_parting.json": numbers, **pictures}, tables(summary)
 
 
 def main(argv=None):

@@ -5,8 +5,8 @@ what it ended in or, under "error", what it died of. A question (beyond/controls
 FILES, the names of its files of rows, of which the first takes new ones; Settings and FIXED,
 with what its rows are made; VARIANTS {name: ...} and DEFAULT, the names that run unless others are
 asked for; SEEDS, how many seeds; run(variant, seed, s, device), the end of a row; change(variant,
-s), what a variant changes; and report(runs), which returns what it found: {name of a file: dict
-for its JSON or Figure} and a text for the console.
+s), what a variant changes; and report(runs), which returns {name of a file: dict or
+Figure to be saved there} and a text for the console.
 """
 
 import argparse
@@ -310,8 +310,8 @@ def save(path, what):
 
 def main(name, argv=None):
     """The command line of the question beyond/NAME.py: trains what is asked for and missing,
-    saves what the question reports and prints its text. Returns what it saved, {name: dict
-    or Figure}. Ends with status 1 if runs have died."""
+    saves what the question reports and prints its text. Returns what it saved, {name of a
+    file: dict or Figure}. Ends with status 1 if runs have died."""
     question = importlib.import_module(f"beyond.{name}")
     parser = parser_of(question)
     args = parser.parse_args(argv)
