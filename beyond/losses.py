@@ -1,23 +1,18 @@
-"""Losses that segmentation networks are trained with, each as a function of masks p and
-truths t, both (n, K instances, H, W): p are probabilities, t are 0 and 1. A loss returns
-a tensor: a number, or several (of images, instances, pixels), of which the mean counts.
+"""Losses that segmentation networks are trained with, each a function of masks p and truths
+t, both (n, K instances, H, W): p are probabilities (of bce_dice_logits logits), t are 0 and 1.
+A loss returns a tensor: a number, or several (of images, instances, pixels), of which the mean
+counts. The first line of each says what it is | where it comes from | which library has it
+(smp: segmentation_models.pytorch). Copied alone this file needs torch.
 
-The first line of each says what it is, where it comes from and which library has it
-(smp: segmentation_models.pytorch). predict says, without training, what a loss does with
-a region that could belong to any of K instances; exp_losses.py holds that against
-trained networks. Copied elsewhere this file needs torch alone, if predict gets parts.
-
-Where an instance is in no pixel of t, overlaps and their logarithms are the same for
-every mask: false alarms are not punished there unless smooth is more than 0.
+Where an instance is in no pixel of t, overlaps and their logarithms are the same for every
+mask: false alarms are not punished there unless smooth is more than 0.
 """
 
 import functools
-import os
-import runpy
-import sys
 
 import torch
-from torch.nn.functional import binary_cross_entropy
+from torch.nn.functional import binary_cross_entropy, max_pool2d
+from torch.nn.functional import binary_cross_entropy_with_logits as entropy_of_logits
 
 IMAGE, BATCH = (2, 3), (0, 2, 3)  # what is added up before dividing
 
@@ -31,9 +26,7 @@ def checked(loss):
     def run(p, t, **options):
         if p.ndim != 4 or p.shape != t.shape:
             shapes = f"{tuple(p.shape)} and {tuple(t.shape)}"
-            raise ValueError(
-                f"masks and truths must both be (n, K, H, W), got {shapes}"
-            )
+            raise ValueError(f"masks and truths must both be (n, K, H, W), got {shapes}")
         kind = torch.promote_types(p.dtype, torch.float32)
         with torch.autocast(p.device.type, enabled=False):
             return loss(p.to(kind), t.to(kind), **options)
@@ -155,140 +148,152 @@ def lovasz(p, t):
     return (errors.relu() * rises).sum(-1)
 
 
+def with_background(p, t):
+    """Masks and truths as classes, background and one an instance, (n, K + 1, H, W): the shares
+    of a pixel add up to 1. Where masks give away more there is no such loss, but NaN."""
+    p, t = (torch.cat((1 - x.sum(1, keepdim=True), x), 1) for x in (p, t))
+    return p.masked_fill(p < -1e-3, torch.nan).clamp(min=1e-7), t
+
+
 @checked
 def softmax(p, t):
     """softmax cross-entropy | U-Net, Ronneberger et al. 2015 | PyTorch"""
-    # Classes: background and one an instance. The shares of a pixel add up to 1, so that
-    # no pixel is given twice: where masks give away more, there is no such loss, but NaN.
-    p, t = (torch.cat((1 - x.sum(1, keepdim=True), x), 1) for x in (p, t))
-    p = p.masked_fill(p < -1e-3, torch.nan).clamp(min=1e-7)
+    p, t = with_background(p, t)
     return -(t * p.log()).sum(1)
 
 
-softmax.exclusive = True  # see predict
+@checked
+def softmax_dice(p, t):
+    """softmax Dice, with background | Drozdzal et al. 2016 | MONAI"""
+    return 1 - overlap(*with_background(p, t), 0.5, 0.5)
+
+
+@checked
+def nnunet(p, t):
+    """softmax cross-entropy + Dice of the batch | nnU-Net, Isensee et al. 2021 | nnU-Net"""
+    return softmax(p, t).mean() + dice_batch(p, t).mean()
+
+
+softmax.exclusive = softmax_dice.exclusive = nnunet.exclusive = True  # see predict.py
+
+
+@checked
+def bce_dice_logits(logits, t):
+    """cross-entropy + Dice, of logits | nnU-Net's regions, Isensee et al. 2021 | nnU-Net"""
+    return entropy_of_logits(logits, t) + dice(logits.sigmoid(), t).mean()
+
+
+@checked
+def generalised_dice(p, t):
+    """generalised Dice | Sudre et al. 2017 | MONAI"""
+    weight = 1 / t.sum(IMAGE).clamp(min=1) ** 2  # (n, K)
+    both, sizes = (weight * x.sum(IMAGE) for x in (p * t, p + t))
+    return 1 - 2 * both.sum(1) / sizes.sum(1)
+
+
+@checked
+def log_cosh_dice(p, t):
+    """log cosh (1 - Dice) | Jadon 2020 | -"""
+    return (1 - overlap(p, t, 0.5, 0.5)).cosh().log()
+
+
+@checked
+def jaccard_metric(p, t):
+    """Jaccard metric loss | Wang et al. 2023 | -"""
+    sizes, apart = (p + t).sum(IMAGE), (p - t).abs().sum(IMAGE)
+    return 1 - (sizes - apart) / (sizes + apart).clamp(min=1e-12)
+
+
+def skeleton(x, rounds=3):
+    """The soft skeleton (n, K, H, W) of masks: what opening takes away from them as they are
+    eroded (Shit et al. 2021)."""
+
+    def erode(x):
+        return -torch.maximum(max_pool2d(-x, (3, 1), 1, (1, 0)), max_pool2d(-x, (1, 3), 1, (0, 1)))
+
+    found = torch.zeros_like(x)
+    for _ in range(rounds + 1):
+        smaller = erode(x)
+        ridge = (x - max_pool2d(smaller, 3, 1, 1)).relu()
+        found, x = found + (ridge - found * ridge).relu(), smaller
+    return found
+
+
+@checked
+def cl_dice(p, t):
+    """clDice + Dice | Shit et al. 2021 | MONAI"""
+    thin_p, thin_t = skeleton(p), skeleton(t)
+    precision = ((thin_p * t).sum(IMAGE) + 1) / (thin_p.sum(IMAGE) + 1)
+    recall = ((thin_t * p).sum(IMAGE) + 1) / (thin_t.sum(IMAGE) + 1)
+    centre_line = 1 - 2 * precision * recall / (precision + recall)
+    return (centre_line + dice(p, t, smooth=0.5)) / 2
+
+
+def distance(masks):
+    """Of every pixel, the distance to the nearest one outside of its mask, 0 if it is outside
+    itself: (n, K, H, W). Exact, along the rows and then along the columns."""
+    squares = masks.new_tensor(1e9).where(masks > 0.5, 0)
+    for _ in range(2):
+        x = torch.arange(squares.shape[-1], device=masks.device)
+        steps = (x[:, None] - x) ** 2  # (W, W), then (H, H)
+        squares = (squares[..., None, :] + steps).amin(-1).mT
+    return squares.where(squares < 1e9, 0).sqrt()
+
+
+@checked
+def boundary(p, t):
+    """boundary, signed distance maps | Kervadec et al. 2019 | MONAI"""
+    inside, outside = distance(t), distance(1 - t)
+    return p * (outside - (inside - 1).relu())
+
+
+@checked
+def hausdorff(p, t):
+    """Hausdorff, distance maps | Karimi and Salcudean 2019 | MONAI"""
+    near_p, near_t = (distance(x) + distance(1 - x) for x in (p.detach(), t))
+    return (p - t) ** 2 * (near_p**2 + near_t**2)
+
+
+@checked
+def top_k(p, t, part=0.1):
+    """cross-entropy of the worst tenth | Wu et al. 2016 | nnU-Net"""
+    costs = binary_cross_entropy(p, t, reduction="none").flatten()
+    return costs.topk(max(1, int(part * len(costs)))).values
+
+
+@checked
+def poly(p, t, epsilon=1.0):
+    """cross-entropy + epsilon (1 - p) | PolyLoss, Leng et al. 2022 | -"""
+    right = p * t + (1 - p) * (1 - t)
+    return binary_cross_entropy(p, t, reduction="none") + epsilon * (1 - right)
+
+
+@checked
+def unified_focal(p, t, delta=0.7, gamma=0.5):
+    """unified focal, asymmetric | Yeung et al. 2022 | MONAI"""
+    p = p.clamp(1e-7, 1 - 1e-7)
+    focal = -delta * t * p.log() - (1 - delta) * p**gamma * (1 - t) * (1 - p).log()
+    alarms, misses = 1 - delta, delta
+    fore = (1 - overlap(p, t, alarms, misses)).clamp(min=1e-9) ** (1 - gamma)
+    back = 1 - overlap(1 - p, 1 - t, alarms, misses)
+    return (focal.mean(IMAGE) + fore + back) / 4
+
+
+@checked
+def cropped(p, t):
+    """cross-entropy in the truth's box | YOLACT, Bolya et al. 2019 | ultralytics"""
+    box = torch.ones_like(t)
+    for axis in IMAGE:  # from its first to its last row, then column
+        any_here = t.amax(5 - axis, keepdim=True)
+        after = any_here.cummax(axis).values
+        box = box * after * any_here.flip(axis).cummax(axis).values.flip(axis)
+    costs = binary_cross_entropy(p, t, reduction="none") * box
+    return costs.sum(IMAGE) / box.sum(IMAGE).clamp(min=1)
+
 
 ALL = iou, dice, dice_squared, log_iou, log_dice, squared_iou, tversky_misses
 ALL += tversky_alarms, focal_tversky, lovasz, iou_batch, dice_batch, cross_entropy
 ALL += focal, mask2former, sam, softmax
+ALL += generalised_dice, log_cosh_dice, cl_dice, boundary, hausdorff, top_k, poly, unified_focal
+ALL += softmax_dice, nnunet, bce_dice_logits, jaccard_metric, cropped
 LOSSES = {f.__name__.replace("_", "-"): f for f in ALL}
-
-# What the best share a of the common region can be.
-KINDS = {
-    "ends tie": "The two ends tie, a share between loses",
-    "one end": "One end is best",
-    "in between": "A share in between is best",
-    "flat": "Nothing decides: flat",
-}
-
-
-def predict(loss, parts=None):
-    """Where a loss leads a network that has learned the own parts: a dict for the JSON.
-
-    parts (K + 1, H, W), 0 and 1, are the own parts of K instances and, last, the common
-    region, which each of them owns equally often; without it, those of data.Shape().
-    curve is the mean loss over the truths when every mask has the share a of the common
-    region, evenly, for each of shares. predicted: the a at which it is lowest, "ends
-    tie" or "flat"; kind: which of KINDS that is; best: all a that are as good; slides_to:
-    where descent leads from a = 1/2, or from the largest share if that is less; cut: what
-    a mask cut off at 1/2 gets there. A loss with an attribute exclusive that is true has
-    masks whose shares of a pixel add up to 1 at most.
-    ValueError: parts that are no such masks, or a loss that is not finite.
-    """
-    if parts is None:
-        import data
-
-        _, parts = data.sample(1, torch.Generator().manual_seed(0), noise=0)
-        parts = parts[0, [0, 2, 1]]
-    parts = torch.as_tensor(parts)
-    masks = parts.ndim == 3 and len(parts) > 2 and ((parts == 0) | (parts == 1)).all()
-    if not (masks and parts.any(-1).any(-1).all() and parts.sum(0).max() == 1):
-        text = (
-            "parts must be masks (K + 1, H, W) of 0 and 1, none empty, none overlapping"
-        )
-        raise ValueError(f"{text}, got {tuple(parts.shape)}, {parts.unique()[:5]}")
-    own, common_region = parts[:-1].double(), parts[-1].double()
-    K, n = len(own), 100
-    owner = torch.eye(K, device=parts.device)[:, :, None, None]
-    truths = own + owner * common_region  # (K, K, H, W)
-
-    def mean(masks, a):  # (K, H, W), the same for every truth; a loss may work in place
-        masks = masks.clamp(1e-7, 1 - 1e-6).expand(K, -1, -1, -1)
-        try:
-            cost = loss(masks.clone(), truths.clone())
-        except RuntimeError as e:
-            if "ouble" not in str(e):
-                raise
-            # Double? It has weights of its own, of 32 bits.
-            cost = loss(masks.float(), truths.float())
-        if not isinstance(cost, torch.Tensor):
-            text = f"the loss must return a tensor, got {cost!r}"
-            raise ValueError(text)  # noqa: TRY004 - as all that is wrong here
-        cost = cost.double().mean().cpu()
-        if not cost.isfinite():
-            raise ValueError(f"the loss must be finite, got {cost} for share {a:.2f}")
-        return cost
-
-    most = (1 - 1e-6) / K if getattr(loss, "exclusive", False) else 1
-    shares, curve = torch.linspace(0, most, n + 1).double(), []
-    for a in shares.tolist():
-        curve.append(mean(own + a * common_region, a))
-    curve, even = torch.stack(curve), 1 / (K + 1)
-    # How much there is to lose: inside of the walls that some losses have at the ends,
-    # and at least a hundredth of what masks lose that know nothing.
-    size = curve.quantile(0.75) - curve.min()
-    size = max(size, (mean(torch.full_like(own, even), even) - curve.min()) / 100)
-
-    def lowest(at):  # of the parabola through three points
-        if at in (0, n):
-            return shares[at].item()
-        before, here, after = curve[at - 1 : at + 2]
-        bow = (before - 2 * here + after).clamp(min=1e-12)
-        return (shares[at] + shares[1] * (before - after) / (2 * bow)).item()
-
-    near = (curve <= curve.min() + 1e-3 * size).nonzero()[:, 0]  # as good as the best
-    predicted = lowest(int(curve.argmin()))
-    kind = "one end" if predicted in (0, 1) else "in between"
-    best = [predicted]
-    if near[-1] - near[0] == n and len(near) < n / 2:
-        predicted = kind = "ends tie"
-        best = [0.0, shares[-1].item()]
-    elif len(near) > n / 5:
-        predicted = kind = "flat"
-        best = shares[near].tolist()
-    at = min(round(0.5 * n / shares[-1].item()), n)
-    while True:
-        down = min(range(max(at - 1, 0), min(at + 2, n + 1)), key=curve.__getitem__)
-        if curve[down] >= curve[at] - 1e-5 * size:
-            break
-        at = down
-    slides_to = 0.5 if kind == "flat" and at in near else lowest(at)
-    # Trained networks differ by some hundredths: so near to 1/2 the cut is open.
-    cut = (
-        "given" if slides_to > 0.52 else "not given" if slides_to < 0.48 else "toss-up"
-    )
-    found = {"predicted": predicted, "kind": kind, "slides_to": slides_to, "cut": cut}
-    return found | {"best": best, "shares": shares.tolist(), "curve": curve.tolist()}
-
-
-def describe(found):
-    """What predict returns, in words."""
-    best, slides_to = found["predicted"], f"{found['slides_to']:.2f}"
-    best = best if isinstance(best, str) else f"a = {best:.2f}"
-    text = f"best share of the common region: {best}; from 1/2 it slides to {slides_to}"
-    return f"{text}; a mask cut off at 1/2: {found['cut']}"
-
-
-def load(text):
-    """The function that "FILE.py:NAME" names. ValueError: there is none, or its file
-    cannot be read or run."""
-    path, colon, name = text.rpartition(":")
-    if not colon:
-        raise ValueError(f"must be FILE.py:NAME, got {text!r}")
-    sys.path.append(os.path.dirname(os.path.abspath(path)))  # for what it imports
-    try:
-        names = runpy.run_path(path)
-    except (Exception, SystemExit) as e:  # noqa: BLE001 - whatever the file may raise
-        raise ValueError(f"cannot run {path!r}: {type(e).__name__}: {e}") from None
-    if callable(found := names.get(name)):
-        return found
-    raise ValueError(f"there is no function {name!r} in {path!r}")

@@ -1,0 +1,486 @@
+"""What does a loss do with a region that any of K instances could own? Said without training.
+
+predict looks at the mean of a loss over the truths while the shares of the common region
+change; understand finds out by trying how the loss is called; from_masks takes two masks of
+one's own. Copied alone this file needs torch.
+
+How a loss is understood:
+1. Order. The parameters' names say which argument is the truth (true, target, gt, label) and
+   which the prediction (pred, input, logit, output); where they do not, both orders are tried.
+2. Classes. The FORMS are tried from the first to the last. One fits if perfect masks cost less
+   in it than undecided ones, and every instance counts. Channels that are a softmax (adding 1
+   to all changes nothing), or probabilities of which false alarms are free, are classes.
+3. Input. The loss takes logits if it has a softmax, or if perfect masks cost clearly less as -20
+   and 20 than as 0 and 1, and the same as -40 and 40; else, of classes only, log-probabilities
+   if these cost nothing where perfect; else probabilities.
+4. A loss is exclusive, so that the shares of a pixel add up to 1 at most, if it takes classes,
+   or if masks that overlap everywhere are not defined.
+"""
+
+import inspect
+import math
+import os
+import re
+import traceback
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch.nn.functional import pad
+
+EPS = 1e-6  # probabilities are from EPS to 1 - EPS
+FORMS = {
+    "masks": "masks (n, K, H, W)",
+    "one-hot": "classes (n, K + 1, H, W), the background first",
+    "indices": "classes (n, K + 1, H, W) with truths (n, H, W)",
+    "channel": "classes (n, K + 1, H, W) with truths (n, 1, H, W)",
+    "single": "one mask at a time, (n K, 1, H, W)",
+    "single-flat": "one mask at a time, (n K, 1, H, W) with truths (n K, H, W)",
+}
+TRUTH = re.compile("true|truth|target|gt|label|ref|annot|^t$|^y$", re.IGNORECASE)
+PREDICTION = re.compile("pred|input|logit|output|prob|score|hat|^p$|^x$|^z$", re.IGNORECASE)
+
+
+def pair():
+    """The parts (3, 32, 32) of the pair of data.py: left own part, common region, right own
+    part, of 64 pixels each."""
+    left, common = torch.zeros(2, 32, 32)
+    left[11:21, 4:10] = left[15:17, 10:12] = common[12:20, 12:20] = 1
+    return torch.stack((left, common, left.flip(-1)))
+
+
+def from_masks(mask_a, mask_b):
+    """The parts (3, H, W) of two masks (H, W), 0 where off: what only a has, what both have,
+    what only b has. ValueError: the masks do not fit, or one of the parts is empty."""
+    a, b = (torch.as_tensor(mask) != 0 for mask in (mask_a, mask_b))
+    if a.ndim != 2 or a.shape != b.shape:
+        shapes = f"{tuple(a.shape)} and {tuple(b.shape)}"
+        raise ValueError(f"mask_a and mask_b must both be (H, W), got {shapes}")
+    parts = torch.stack((a & ~b, a & b, b & ~a)).float()
+    for part, name in zip(parts, ("only in mask_a", "in both masks", "only in mask_b")):
+        if not part.any():
+            raise ValueError(f"mask_a and mask_b must overlap in part: no pixel is {name}")
+    return parts
+
+
+def owned(parts, shares):
+    """Masks (G, K, H, W) made of parts (K + 1, H, W), where instances have the shares (G, K) of
+    the common region."""
+    own = torch.cat((parts[:1], parts[2:]))
+    return own + shares.to(parts)[:, :, None, None] * parts[1]
+
+
+def with_background(masks):
+    """Masks (n, K, H, W) as classes (n, K + 1, H, W), the background first."""
+    return torch.cat((1 - masks.sum(1, keepdim=True), masks), 1)
+
+
+def blame(error):
+    """An exception in one line: its type, its text, and the line that raised it, where there is
+    one outside of the installed libraries that line."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename != __file__]
+    text = " ".join([str(error), ""]).splitlines()[0].strip()
+    if isinstance(error, ValueError) and not frames:
+        return text
+    libraries = os.path.dirname(os.path.dirname(torch.__file__))
+    frames = [f for f in frames if not f.filename.startswith(libraries)] or frames
+    place = [f"({os.path.basename(f.filename)}, line {f.lineno})" for f in frames[-1:]]
+    return " ".join([f"{type(error).__name__}: {text}".removesuffix(": "), *place])
+
+
+def truth_first(loss):
+    """Whether the truth is the first of a loss's two arguments, by their names: True, False, or
+    None where they do not say. ValueError: it cannot be called with two arguments."""
+    f = getattr(loss, "_orig_mod", loss)  # of a compiled module
+    f = f.forward if isinstance(f, torch.nn.Module) else f
+    try:
+        signature = inspect.signature(f)
+        names = list(signature.parameters)
+        signature.bind(None, None)
+    except TypeError as e:
+        text = f"the loss must take a prediction and a truth, but {e}"
+        raise ValueError(f"{text}; write def f(pred, target): return ...") from None
+    except ValueError:  # no signature: not written in Python
+        names = []
+    if hasattr(f, "schema"):  # scripted
+        names = [argument.name for argument in f.schema.arguments]
+    first, second = [name for name in [*names, "", ""] if name != "self"][:2]
+    scores = [bool(TRUTH.search(x)) - bool(PREDICTION.search(x)) for x in (first, second)]
+    return None if scores[0] == scores[1] else scores[0] > scores[1]
+
+
+@dataclass
+class Understood:
+    """A loss and how it is called. Call it with logits (n, K, H, W) of masks or, if it is
+    exclusive, (n, K + 1, H, W) with the background first, and truths (n, K, H, W) of 0 and 1."""
+
+    loss: object
+    truth_first: bool
+    form: str  # one of FORMS
+    input: str = "probabilities"
+    exclusive: bool = False
+    kind: torch.dtype = torch.float64  # 32 bits where the loss fails with 64
+    takes: str = ""  # which of several results
+    random: bool = False
+    error: str = field(default="", repr=False)  # what it raised first
+
+    def __call__(self, logits, truths):
+        if self.exclusive:
+            x = logits if self.input == "logits" else logits.log_softmax(1)
+            x = x.exp() if self.input == "probabilities" else x
+            return self.call(x if self.classes else x[:, 1:], truths)
+        if self.input == "logits" and not self.classes:
+            return self.call(logits, truths)
+        x = logits.sigmoid()
+        if self.classes:
+            x = with_background(x).clamp(EPS, 1 - EPS)
+        return self.call(x.logit() if self.input == "logits" else x, truths)
+
+    @property
+    def classes(self):
+        """Whether the background is a channel."""
+        return self.form in ("one-hot", "indices", "channel")
+
+    def call(self, predictions, truths):
+        """The loss as a number, of predictions as it takes them and truths (n, K, H, W)."""
+        if self.classes:
+            truths = with_background(truths)
+        elif self.form != "masks":
+            predictions, truths = predictions.flatten(0, 1)[:, None], truths.flatten(0, 1)
+            truths = truths[:, None] if self.form == "single" else truths
+        if self.form in ("indices", "channel"):
+            if not (truths.amax(1) == 1).all():
+                raise ValueError("truths must be 0 or 1 for a loss that takes class indices")
+            truths = truths.argmax(1, keepdim=self.form == "channel")
+        first, second = (truths, predictions) if self.truth_first else (predictions, truths)
+        result = self.loss(first, second)
+        if isinstance(result, dict):
+            self.takes = "loss" if "loss" in result else next(iter(result))
+            result = result[self.takes]
+        elif isinstance(result, (tuple, list)):
+            self.takes, result = "the first of several", result[0]
+        try:
+            return torch.as_tensor(result).double().mean()
+        except (TypeError, RuntimeError):
+            raise ValueError(f"the loss must return a tensor, got {result!r}") from None
+
+    def cost(self, predictions, truths):
+        """What call returns as a float, NaN if it raises anything."""
+        try:
+            with torch.no_grad():
+                x, t = (x.to(self.kind, copy=True) for x in (predictions, truths))
+                return self.call(x, t).item()
+        except (Exception, SystemExit) as e:  # noqa: BLE001 - whatever a loss may raise
+            self.error = self.error or blame(e)
+            return math.nan
+
+
+def fit(u, truths, logits):
+    """Try a loss in one order and form with truths (n, K, H, W): (0, u that knows its input) or,
+    where it does not fit, (rank, why). The lowest rank says most."""
+    K = truths.shape[1]
+    perfect = with_background(truths) if u.classes else truths
+    undecided = torch.full_like(perfect, 1 / (K + 1))
+    if math.isnan(u.cost(undecided, truths)):
+        u = replace(u, kind=torch.float32, error="")
+    at = {s: u.cost(s * (2 * perfect - 1), truths) for s in (0, 3, 20, 40)}
+    least, most = (u.cost(x, truths) for x in (perfect.clamp(EPS, 1 - EPS), undecided))
+    wave = torch.linspace(-1, 1, perfect.numel()).view_as(perfect).to(perfect)
+    here, shifted = u.cost(wave, truths), u.cost(wave + 1, truths)
+    softmax = min(at[3], at[20]) < at[0] and abs(here - shifted) < 1e-5 * abs(here)
+    fall = at[0] - at[20]
+    sharp = least - at[20] > 0.1 * fall > 0 and abs(at[40] - at[20]) < 0.01 * fall
+    if logits == "yes" or (logits == "auto" and (softmax or sharp)):
+        if softmax and not u.classes:
+            return 4, "its channels are a softmax: it takes classes"
+        u = replace(u, input="logits", exclusive=softmax)
+        least, most = min(at[3], at[20]), at[0]
+        perfect, undecided = 20 * (2 * perfect - 1), torch.zeros_like(perfect)
+    elif logits == "auto" and least - at[3] > 0.1 * (most - least) and at[20] > at[3]:
+        return 1, "it may take probabilities or logits: say which, logits yes or no"
+    elif u.classes:
+        logs = [u.cost(x.clamp(min=EPS).log(), truths) for x in (perfect, undecided)]
+        if abs(logs[0]) < 1e-3 * logs[1]:
+            return 0, replace(u, input="log-probabilities", exclusive=True)
+    gain = most - least
+    if math.isnan(gain):
+        return 3, u.error or "it is not finite"
+    if gain <= 1e-3 * max(abs(most), abs(least)):
+        costs = f"perfect masks cost {least:.4g}, undecided ones {most:.4g}"
+        return 1, f"{costs}, and not less: of a score give 1 - score"
+    if u.classes:
+        return 0, replace(u, exclusive=softmax or u.input != "logits")
+    for k in range(K):
+        x = perfect.clone()
+        x[:, k] = undecided[:, k]
+        if u.cost(x, truths) - least <= 1e-3 * gain:
+            return 2, f"the mask of instance {k + 1} does not count"
+    if u.input == "probabilities":
+        alarms = torch.maximum(perfect, perfect.roll((5, 5), (2, 3))), torch.ones_like(perfect)
+        if all(u.cost(x.clamp(EPS, 1 - EPS), truths) - least <= 1e-3 * gain for x in alarms):
+            return 2, "false alarms are free"
+        overlapping = u.cost(torch.full_like(perfect, 0.9), truths)
+        u = replace(u, exclusive=math.isnan(overlapping))
+    return 0, u
+
+
+def understand(loss, parts, logits="auto", classes="auto", order="auto"):
+    """A loss as an Understood, tried on truths made of parts (K + 1, H, W). logits: yes, no or
+    auto; classes: one of FORMS or auto; order: pred-first, truth-first or auto.
+    ValueError: the loss cannot be called, or perfect masks cost no less than undecided ones."""
+    if inspect.isclass(loss):
+        try:
+            loss = loss()
+        except TypeError as e:
+            name = loss.__name__
+            raise ValueError(f"{e}: write f = {name}(...) and name f, no class") from None
+    if not callable(loss):
+        raise ValueError(f"the loss must be a function, got {loss!r}")  # noqa: TRY004
+    if isinstance(loss, torch.nn.Module):
+        loss.to(parts.device)
+    first = truth_first(loss) if order == "auto" else order == "truth-first"
+    side = max(parts.shape) if (parts.sum(0) > 0).double().mean() > 1 / 4 else 0
+    parts = pad(parts, (0, side, 0, side)).double()  # with room for false alarms
+    truths = owned(parts, torch.eye(len(parts) - 1)).repeat(2, 1, 1, 1)  # (2 K, K, H, W)
+    found, misfits = [], []
+    for truth in (False, True) if first is None else (first,):
+        for form in FORMS if classes == "auto" else (classes,):
+            rank, answer = fit(Understood(loss, truth, form), truths, logits)
+            if rank == 0:
+                found.append(answer)
+                break
+            misfits.append((rank, f"as {FORMS[form]}: {answer}"))
+    if not found:
+        why = min(misfits, key=lambda m: m[0])[1]
+        raise ValueError(f"write a function of pred and target that calls the loss; {why}")
+    if len(found) == 2:
+        wave = torch.linspace(-2, 2, truths.numel()).view_as(truths).to(truths)
+        classes = torch.cat((-wave[:, :1], wave), 1)
+        one, other = (u(classes if u.exclusive else wave, truths).item() for u in found)
+        if not math.isclose(one, other, rel_tol=1e-5):
+            text = "either argument may be the truth: name them pred and target, or say order"
+            raise ValueError(text)
+    return found[0]
+
+
+class Mean:
+    """The mean of a loss over truths (N, K, H, W) as a function of shares (K,) of the common
+    region; the own parts are learned. gradient: whether one was seen."""
+
+    def __init__(self, u, parts, truths, progress=None):
+        self.u, self.parts, self.truths = u, parts, truths.to(u.kind)
+        self.progress, self.evaluations = progress, 0
+        middle = self.even(1 / (truths.shape[1] + 1))
+        with torch.no_grad():
+            first, again, other = (self(middle, seed).item() for seed in (0, 0, 1))
+        if not math.isclose(first, again, rel_tol=1e-6, abs_tol=1e-12):
+            raise ValueError("the loss is another at every call: hold its schedule still")
+        u.random = not math.isclose(first, other, rel_tol=1e-6, abs_tol=1e-12)
+        self.gradient = any(self.slope(self.even(share)).any() for share in (0.1, 0.3))
+
+    def slope(self, shares):
+        """The gradient by the shares (K,), 0 where there is none."""
+        shares, slope = shares.clone().requires_grad_(), None
+        value = self(shares)
+        if value.requires_grad:
+            (slope,) = torch.autograd.grad(value, shares, allow_unused=True)
+        return torch.zeros_like(shares) if slope is None else slope.nan_to_num()
+
+    def even(self, share):
+        """The same share for every instance, (K,)."""
+        return self.parts.new_full((len(self.parts) - 1,), share)
+
+    def __call__(self, shares, seed=None):
+        return self.of(owned(self.parts, shares[None]), seed)
+
+    def of(self, masks, seed=None):
+        """The mean loss of masks (1, K, H, W) with all truths; over 16 seeds if it is random."""
+        self.evaluations += 1
+        if self.progress:
+            self.progress(self.evaluations)
+        masks = masks.clamp(EPS, 1 - EPS)
+        logits = masks.logit()
+        if self.u.exclusive:
+            logits = with_background(masks).clamp(min=EPS).log()
+        logits = logits.to(self.u.kind).expand(len(self.truths), -1, -1, -1)
+        values = []
+        with torch.random.fork_rng():
+            for k in range(16) if self.u.random and seed is None else (seed or 0,):
+                torch.manual_seed(k)
+                try:
+                    values.append(self.u(logits.clone(), self.truths.clone()))
+                except (Exception, SystemExit) as e:  # noqa: BLE001 - whatever a loss may raise
+                    raise ValueError(blame(e)) from None
+        value = torch.stack(values).mean()
+        if not value.isfinite():
+            raise ValueError(f"the loss must be finite, got {value.item()}")
+        return value
+
+    def descend(self, shares, level):
+        """Where the gradient leads shares (K,) of which it moves the logits. A slope below level
+        is none. Each logit has its own step, halved when its slope turns (Rprop)."""
+        shares = shares.clamp(EPS, 1 - EPS)
+        rest = 1 - shares.sum() if self.u.exclusive else 1 - shares
+        logits = (shares / rest.clamp(min=EPS)).log()
+        step, before = torch.full_like(logits, 0.4), torch.zeros_like(logits)
+        for _ in range(100):
+            slope = self.slope(shares)
+            if self.u.exclusive:
+                slope = slope - (shares * slope).sum()
+            way = -slope.sign().where(slope.abs() > level, 0)
+            step = (step / 2).where(way * before < 0, (1.3 * step).clamp(max=3))
+            logits, before, old = (logits + way * step).clamp(-14, 14), way, shares
+            shares = logits.sigmoid()
+            if self.u.exclusive:
+                shares = torch.cat((logits.new_zeros(1), logits)).softmax(0)[1:]
+            if (shares - old).abs().max() < 1e-4:
+                break
+        return shares.where(shares > 0.002, 0).where(shares < 0.998, 1).detach()
+
+
+def elsewhere(K, exclusive):
+    """Shares (M, K) of the common region, K at a time: of two instances a grid, of more the
+    corners and the ways there from the middle."""
+    ends = torch.linspace(0, 1, 11 if K == 2 else 2).double()
+    places = torch.cartesian_prod(*[ends] * K)
+    if K > 2:
+        middle = 1 / K if exclusive else 1 / 2
+        places = torch.cat([middle + t * (places - middle) for t in (0.25, 0.5, 0.75, 1)])
+    return places[places.sum(1) < 1 + EPS] if exclusive else places
+
+
+def lowest(curve, shares, at):
+    """The share near a point of a curve at which it is lowest, of the parabola through three."""
+    if at in (0, len(curve) - 1):
+        return shares[at].item()
+    before, here, after = curve[at - 1 : at + 2]
+    bow = (before - 2 * here + after).clamp(min=1e-12)
+    return (shares[at] + shares[1] * (before - after) / (2 * bow)).item()
+
+
+def best_even(curve, shares, slack):
+    """Where a curve is lowest, to slack: (predicted, kind, all shares that are as good)."""
+    near = (curve <= curve.min() + slack).nonzero()[:, 0]
+    if near[-1] - near[0] == len(curve) - 1 and len(near) < len(curve) / 2:
+        return "ends tie", "ends tie", [0.0, shares[-1].item()]
+    if len(near) > len(curve) / 5:
+        return "flat", "flat", shares[near].tolist()
+    share = lowest(curve, shares, int(curve.argmin()))
+    return share, "one end" if share in (0, 1) else "in between", [share]
+
+
+def checked(parts, truths, priors):
+    """Parts (K + 1, H, W), and truths (G, K) each as often as priors say. ValueError: see predict."""
+    parts = torch.as_tensor(pair() if parts is None else parts).double()
+    masks = parts.ndim == 3 and len(parts) > 2 and ((parts == 0) | (parts == 1)).all()
+    if not (masks and parts.any(-1).any(-1).all() and parts.sum(0).max() == 1):
+        text = "parts must be masks (K + 1, H, W) of 0 and 1, none empty, none overlapping"
+        raise ValueError(f"{text}, got {tuple(parts.shape)}, {parts.unique()[:5]}")
+    K = len(parts) - 1
+    truths = torch.eye(K) if truths is None else torch.as_tensor(truths)
+    if truths.ndim != 2 or truths.shape[1] != K or truths.min() < 0 or truths.max() > 1:
+        raise ValueError(f"truths must be (G, {K}) shares from 0 to 1, got {truths.tolist()}")
+    priors = [1] * len(truths) if priors is None else list(priors)
+    if len(priors) != len(truths) or min(priors) < 0 or not 0 < sum(priors) < math.inf:
+        raise ValueError(f"priors must be {len(truths)} numbers from 0 up, got {priors}")
+    times = [round(100 * p / sum(priors)) for p in priors]
+    times = torch.tensor([k // math.gcd(*times) for k in times])
+    return parts, truths.repeat_interleave(times, 0).to(parts)
+
+
+def predict(
+    loss,
+    parts=None,
+    *,
+    truths=None,
+    priors=None,
+    logits="auto",
+    classes="auto",
+    order="auto",
+    progress=None,
+):
+    """Where a loss leads a network that has learned the own parts: a dict for the JSON.
+
+    parts (K + 1, H, W), 0 and 1, are own part 1, the common region, own part 2 to K, as
+    data.sample has them; else those of pair(). truths (G, K) are the shares of the common region
+    that instances own in each truth; else each of them once all of it. priors say, to a
+    hundredth, how often each is true; else they are equal. logits, classes, order: see
+    understand. progress is called with the number of evaluations so far.
+
+    curve: the mean loss if every mask has the share a of the common region, for a in shares;
+    costs: if instances have places (M, K). predicted: the a of the lowest, "ends tie", "flat",
+    "one owner, either", or a share for each instance; kind: "ends tie", "one end", "in between",
+    "flat", "one owner" or "uneven"; best: all shares of all instances that are as good.
+    slides_to: where the gradient leads undecided masks, one share or one for each instance;
+    cut: what a cut at 1/2 makes of that, "given", "not given", "toss-up", "one owner" or one of
+    these for each; gradient: whether there is one. input, order, classes, exclusive, takes,
+    random: how the loss is understood.
+    ValueError: parts, truths or priors that are none; a loss that is not understood, not finite,
+    or another at every call; what it raises.
+    """
+    parts, owners = checked(parts, truths, priors)
+    K = owners.shape[1]
+    u = understand(loss, parts, logits, classes, order)
+    if u.exclusive and owners.sum(1).max() > 1:
+        raise ValueError("truths must give a pixel to one owner at most for this loss")
+    mean = Mean(u, parts, owned(parts, owners), progress)
+    shares = torch.linspace(0, (1 - EPS) / K if u.exclusive else 1, 101).double()
+    places = elsewhere(K, u.exclusive)
+    with torch.no_grad():
+        curve = torch.stack([mean(mean.even(a)) for a in shares.tolist()]).cpu()
+        costs = torch.stack([mean(x) for x in places.to(parts)]).cpu()
+        ignorant = mean.of(torch.full_like(parts[None, 1:], 1 / (K + 1))).cpu()
+    # How much there is to lose: inside of the walls that some losses have at the ends, and at
+    # least a hundredth of what masks lose that know nothing.
+    size = max(curve.quantile(0.75) - curve.min(), (ignorant - curve.min()) / 100)
+    slack = 1e-3 * size
+    predicted, kind, best = best_even(curve, shares, slack)
+    best = [[a] * K for a in best]
+
+    # Where shares that differ are better.
+    apart = bool(costs.min() < curve.min() - slack)
+    place = places[costs.argmin()] if apart else mean.even(shares[curve.argmin()].item())
+    place = mean.descend(place.to(parts), slack / K)
+    with torch.no_grad():
+        deeper = mean(place).cpu() <= min(costs.min(), curve.min()) + slack / 100
+    if deeper and place.max() - place.min() > 0.005:
+        best = places[costs <= costs.min() + slack].tolist() if apart else [place.tolist()]
+        kind = "one owner" if sorted(place.tolist()) == [0] * (K - 1) + [1] else "uneven"
+        either = kind == "one owner" and len(best) == K
+        predicted = "one owner, either" if either else place.tolist()
+
+    # Where undecided masks go, and where if the first has slightly more than the others.
+    start = mean.even(1 / (K + 1) if u.exclusive else 1 / 2)
+    end = mean.descend(start, slack / K)
+    moved = bool((end - start).abs().max() > 1e-3)
+    if moved or u.exclusive:
+        tipped = mean.descend(start + 0.01 * torch.eye(K)[0].to(start), slack / K)
+        end = tipped if tipped.max() - tipped.min() > 0.5 else end
+    words = ["given" if a > 0.52 else "not given" if a < 0.48 else "toss-up" for a in end]
+    slides_to, cut = end.tolist(), ", ".join(words)
+    if words.count("given") == 1 and words.count("not given") == K - 1:
+        cut = "one owner"
+    if end.max() - end.min() < 0.01:
+        slides_to = end.mean().item()
+        at = int((shares - slides_to).abs().argmin())
+        at = max(at - 1, 0) + int(curve[max(at - 1, 0) : at + 2].argmin())
+        if moved and abs(shares[at] - slides_to) < 0.02:  # as exact as predicted is
+            slides_to = lowest(curve, shares, at)
+        cut = "given" if slides_to > 0.52 else "not given" if slides_to < 0.48 else "toss-up"
+    return {
+        "predicted": predicted,
+        "kind": kind,
+        "slides_to": slides_to,
+        "cut": cut,
+        "best": best,
+        "input": u.input,
+        "order": "truth first" if u.truth_first else "prediction first",
+        "classes": u.form,
+        "exclusive": u.exclusive,
+        "gradient": bool(mean.gradient),
+        "takes": u.takes,
+        "random": u.random,
+        "shares": shares.tolist(),
+        "curve": curve.tolist(),
+        "places": places.tolist(),
+        "costs": costs.tolist(),
+    }
