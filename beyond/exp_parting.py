@@ -10,11 +10,14 @@ groupings ask for, so their lead hardly moves; two heads and two U-Nets do not.
 
 Running this draws the recorded runs (beyond/rows/parting.jsonl): Gram matrices and ways of
 (δ_left, δ_right) through the training. --variants and --seeds train what is missing.
+--film FOLDER trains two heads, matched, once and saves their film.
 """
 
+import sys
 import time
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,6 +27,7 @@ from matplotlib.patches import Patch
 
 import common
 import data
+import pictures
 from beyond import left_right, rules, sweep
 from beyond.left_right import ALIKE, FIXED, FOUND, INGREDIENTS, PAPER, SEEING  # noqa: F401
 from beyond.networks import decide
@@ -398,12 +402,46 @@ def report(runs):
     """The summary, the pictures and the tables of the runs, see sweep."""
     summary = summarise(runs)
     numbers = {"experiment": "exp_parting", "bound": BOUND, "variants": summary}
-    pictures = {"parting.png": plot(summary, runs), "parting_flows.png": plot_flows()}
-    return {"exp_parting.json": numbers, **pictures}, tables(summary)
+    saved = {
+        "exp_parting.json": numbers,
+        "parting.png": plot(summary, runs),
+        "parting_flows.png": plot_flows(),
+    }
+    return saved, tables(summary)
+
+
+def save_film(out):
+    """Train two heads, matched, as the experiments do, seed 0, and save OUT/matched.gif."""
+    s, v, seed = Settings(), VARIANTS["dual-matched"], 0
+    net = v.build(s, torch.Generator().manual_seed(seed))
+    images, parts = (x[:3] for x in data.held_out(s, seed, "cpu"))
+    generator = torch.Generator().manual_seed(seed + data.SEEDS)
+    steps, history, film = s.epochs * s.steps_per_epoch, [], []
+    halves = torch.tensor([[s.m, 1 - s.m]])
+
+    def batch(progress):
+        drawn, its_parts = data.sample(s.batch, generator, s.shape, s.noise)
+        masks = decide(net, drawn)
+        scores = data.score(masks, data.groupings(its_parts))
+        return -rules.value(v.rule, scores, halves).mean(), masks, its_parts
+
+    def watch(step, loss, masks, its_parts):
+        if step in common.recorded(steps):
+            history.append({"step": step, **data.measure(masks, its_parts, s.m)})
+            with torch.no_grad():
+                film.append(decide(net, images))
+
+    sweep.train(net, v.optimiser(net, s), batch, steps, watch)
+    shown = "two at once, matched", "decision", history, film, images, parts
+    out.mkdir(parents=True, exist_ok=True)
+    common.save(out / "matched.gif", lambda path: pictures.save_film(path, *shown))
 
 
 def main(argv=None):
-    """See sweep.main."""
+    """See sweep.main; with --film FOLDER, save_film."""
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["--film"]:
+        return save_film(Path(argv[1] if argv[1:] else "out"))
     return sweep.main("exp_parting", argv)
 
 
