@@ -1,327 +1,321 @@
-"""The pictures of theory.py: the paper's Fig. 2 and, beyond it, the landscape of the two
-shares that a network gives, drawn once or explored in a window."""
+"""Where one decision lands, and why in "both" if every corner ties.
 
+A network gives a share a of the common region to the left instance and, freely, a share c to the
+right one; the paper's split is c = 1 - a. Where own parts are learned the score is a sum of a term
+an instance, so that each goes its way alone: it owns the common region with prior p (m or 1 - m).
+python -m beyond.shares [--out out] prints what holds and saves OUT/shares.png and shares.json;
+python -m beyond.shares --explore opens a window with sliders.
+"""
+
+import json
+import sys
+from bisect import bisect
 from fractions import Fraction
+from itertools import product
 
 import numpy as np
-from matplotlib.backend_bases import FigureManagerBase
 from matplotlib.figure import Figure
-from matplotlib.widgets import Slider
 
-import theory as t
+import common
+import theory
 
-MS = {0.3: "#08519c", 0.4: "#5b9bd5", 0.5: "black", 0.6: "#f0a04b", 0.7: "#c04a00"}
-THICK, THIN = {"color": "black", "lw": 3.5}, {"color": "#00806a", "lw": 1.8}
-PRINTED = {"color": "#d6279a", "ls": (0, (4, 2)), "lw": 1.8}  # a form that is wrong
-CEILING = {"color": "0.7", "lw": 7, "solid_capstyle": "butt", "zorder": 0}
-RED = "#e0301e"  # of a path
-WORST = {"marker": "v", "color": "black", "ms": 9, "ls": "none"}
-SETTING = """What one decision can score when the truth is ambiguous
-
-Two own regions of P1 and P2 pixels (P if they are equal) touch a common region of b
-pixels. The left one owns it with probability m, else the right one.
-Dashed in magenta: what the paper prints, where it is wrong."""
-READING = """A network gives a share a of the common region to
-the left instance and, freely, a share c to the right.
-
-All corners score the same: the tie of Theorem 3.5
-prefers none of them. Eq. 12 is the corner "both".
-The score rises away from the dashed lines. Undecided,
-a = c = 1/2, is above the two for every b: the way up
-from there leads to "both"."""
-
-# The sliders of explore: (name, lowest, highest, at first, step, what it is).
-SLIDERS = (
-    ("P1", 1, 256, 64, 1, "own pixels of the left instance"),
-    ("P2", 1, 256, 64, 1, "own pixels of the right instance"),
-    ("b", 1, 256, 64, 1, "pixels of the common region"),
-    ("m", 0, 1, 0.5, 0.01, "left one owns b in 2m/K, right one in 2(1-m)/K"),
-    ("K", 2, 6, 2, 1, "instances that may own b; two are drawn"),
-)
+CORNERS = {"left": (1, 0), "right": (0, 1), "both": (1, 1), "neither": (0, 0)}  # (a, c)
+DECISIONS = (*CORNERS, "unlearned")  # the last scores nothing
 
 
-def draw_landscape(ax, P1, P2, b, p1=0.5, p2=0.5):
-    """Draw into a matplotlib Axes the mean score of two instances that own b with the
-    priors p1 and p2, which is F if these are m and 1 - m: contours (returned), flow of
-    the gradient, corners, and dividing points if between 0 and 1. ValueError: see
-    theory.check."""
-    sides = (P1, p1), (P2, p2)
+def check(**arguments):
+    """Raise ValueError, with name and value, for what is out of range, NaN included: sizes and a
+    sharpness beta are positive and finite, all else is a share or a probability."""
+    for name, value in arguments.items():
+        inside, allowed = (value >= 0) & (value <= 1), "in [0, 1]"
+        if name in ("P", "b", "b/P", "area", "beta"):
+            inside, allowed = (value > 0) & (value < np.inf), "positive and finite"
+        if not np.all(inside):
+            raise ValueError(f"{name} must be {allowed}, got {value}")
 
-    def score(*shares):
-        return sum(t.instance_mean(x, p, P, b) for x, (P, p) in zip(shares, sides))
 
-    a, c = np.meshgrid(*[np.linspace(0, 1, 101)] * 2)  # (101, 101), a along the columns
-    contours = ax.contourf(a, c, score(a, c), levels=14, cmap="cividis")
-    slopes = (t.instance_slope(x, p, P, b) for x, (P, p) in zip((a, c), sides))
-    flow = {"color": "white", "density": 0.55, "linewidth": 0.6, "arrowsize": 0.8}
-    ax.streamplot(a, c, *slopes, **flow)
-    label = "a*, c*: the score is lowest here along a, along c"
-    for line, name, turn, (P, p) in zip((ax.axvline, ax.axhline), "ac", (90, 0), sides):
-        star = t.dividing_point(P, b, p) if p else np.inf
+def exact(*values):
+    """Numbers as Fractions; a float is what it is."""
+    return [Fraction(x if isinstance(x, (int, Fraction)) else float(x)) for x in values]
+
+
+def mean_iou(a, p, P, b):
+    """The mean IoU of an instance that gets a share a of b: p u + (1 - p) q/u, where
+    u = (P+ab)/(P+b) is its IoU if it owns b and q = P/(P+b)."""
+    check(a=a, p=p, P=P, b=b)
+    return p * (P + a * b) / (P + b) + (1 - p) * P / (P + a * b)
+
+
+def slope(a, p, P, b):
+    """The derivative of mean_iou in a. It turns to plus once at most: maxima are at the ends."""
+    check(a=a, p=p, P=P, b=b)
+    return p * b / (P + b) - (1 - p) * P * b / (P + a * b) ** 2
+
+
+def dividing_point(P, b, p=0.5):
+    """a*, where mean_iou is lowest: ascent leads to a = 1 from above, to a = 0 from below. For
+    p = 1/2 it is 1/(1 + sqrt(1 + b/P)) < 1/2, so that an undecided network, a = c = 1/2, climbs to
+    "both". Far from p = 1/2 it leaves [0, 1]. ValueError: p = 0, or b/P is 0 or infinite."""
+    check(p=p, P=P, b=b, **{"b/P": b / P})
+    if np.any(p == 0):
+        raise ValueError(f"p must be positive for a dividing point, got {p}")
+    r, odds = b / P, (1 - p) / p
+    # (sqrt(odds (1 + r)) - 1) / r, in a form that does not cancel for small r
+    return ((odds - 1) / r + odds) / ((odds * (1 + r)) ** 0.5 + 1)
+
+
+def climbs_to(p, P, b, a=0.5):
+    """Where ascent leads from a share a, exactly: "given" (1), or "not given" (0), as from a*."""
+    check(a=a, p=p, P=P, b=b)
+    return "given" if slope(*exact(a, p, P, b)) > 0 else "not given"
+
+
+def limits(p, score="IoU"):
+    """The b/P above which "given" is a local maximum for an instance with prior p, and above which
+    an undecided network, a = 1/2, climbs to it: a pair, (0, 0) from p = 1/2 on. With s = 1/p - 2
+    these are s and T = 2s + 2 sqrt(s(s+1)); for Dice T and the root of r^3 = s(3r+4)^2."""
+    check(p=p)
+    if p == 0 or score not in ("IoU", "Dice"):
+        raise ValueError(f"p must be positive, score IoU or Dice, got {p} and {score!r}")
+    if p >= 0.5:
+        return 0, 0
+    s = 1 / p - 2
+    T = 2 * s + 2 * (s * (s + 1)) ** 0.5
+    roots = np.roots([1, *(float(-s * k) for k in (9, 24, 16))])
+    return (s, T) if score == "IoU" else (T, roots.real.max())  # other roots lie to the left
+
+
+def mask_slopes(own, a, rest, p, P, b, area):
+    """The gradient of the expected soft IoU of a mask in its shares own of the own part, a of the
+    common region and rest of the other pixels of an image of area pixels: a triple. The first is
+    never negative, the last never positive: own part and background are learned whatever p is."""
+    check(own=own, a=a, rest=rest, p=p, P=P, b=b, area=area)
+    others = area - P - b
+    if np.any(others < 0):
+        raise ValueError(f"area must be at least P + b, got {area}")
+    if_owner, if_not = P + b + others * rest, P + a * b + others * rest  # unions
+    own_slope = p * P / if_owner + (1 - p) * P / if_not
+    a_slope = p * b / if_owner - (1 - p) * P * own * b / if_not**2
+    alarm = p * (P * own + a * b) / if_owner**2 + (1 - p) * P * own / if_not**2
+    return own_slope, a_slope, -alarm * others
+
+
+def untrained_end(p, P, b, area, start=0.5):
+    """The end to which a mask climbs that has learned nothing: three logits, of the shares of
+    mask_slopes, all start at first, climb the expected IoU. While own part and background are poor,
+    a pixel of b more costs little; where a has come to when both are learned decides."""
+    p, P, b, area, start = map(float, (p, P, b, area, start))
+    if not 0 < start < 1:
+        raise ValueError(f"start must be between 0 and 1, got {start}")
+    logits = [np.log(start / (1 - start))] * 3
+    for _ in range(20000):  # some hundred are enough
+        own, a, rest = shares = [1 / (1 + np.exp(-x)) for x in logits]
+        slopes = mask_slopes(*shares, p, P, b, area)
+        rates = [g * x * (1 - x) for g, x in zip(slopes, shares)]  # in the logits
+        if own > 1 - 1e-4 and (area - P - b) * rest < 1e-4 * P:
+            break
+        pace = 0.05 / max(map(abs, rates))  # even steps: the way is the same
+        logits = [x + pace * rate for x, rate in zip(logits, rates)]
+    return climbs_to(p, P, b, a=a)
+
+
+def F(a, c, P1, P2, b, m):
+    """The average score of the shares a and c; F(x, 1 - x) is Eq. 1. Its maxima are at corners."""
+    return mean_iou(a, m, P1, b) + mean_iou(c, 1 - m, P2, b)
+
+
+def prior_limits(P, b):
+    """Below these m, and above 1 minus them, an undecided network climbs to "both", and "both" is a
+    local maximum of F, if P1 = P2 = P: a pair."""
+    check(P=P, b=b)
+    r = b / P
+    return (1 + r / 2) ** 2 / ((1 + r / 2) ** 2 + 1 + r), (1 + r) / (2 + r)
+
+
+def payoff(first, second, P, b, m):
+    """What two of DECISIONS score, in [0, 2]: the mean over truths of the better one's score."""
+    check(P=P, b=b, m=m)
+    best = [0 * P, 0 * P]  # if the left grouping is true, and if the right one is
+    for decision in (first, second):
+        if decision not in DECISIONS:
+            raise ValueError(f"decision must be among {DECISIONS}, got {decision!r}")
+        if decision != "unlearned":
+            best = [max(x, F(*CORNERS[decision], P, P, b, k)) for x, k in zip(best, (1, 0))]
+    return m * best[0] + (1 - m) * best[1]
+
+
+def equilibria(P, b, m):
+    """The pairs of DECISIONS in which each is a best answer to the other (Nash), a set, exactly."""
+    pays = {pair: payoff(*pair, *exact(P, b, m)) for pair in product(DECISIONS, DECISIONS)}
+    best = {other: max(pays[answer, other] for answer in DECISIONS) for other in DECISIONS}
+    return {(d, e) for d, e in pays if pays[d, e] == best[d] == best[e]}
+
+
+def idle_weight(gap, beta):
+    """The share of the gradient, by the smooth maximum of sharpness beta, of a decision whose score
+    is gap below the other one's. So a plateau, no equilibrium, can keep (both, unlearned)."""
+    gap, beta = np.asarray(gap, float), float(beta)
+    check(beta=beta)
+    if np.isnan(gap).any():
+        raise ValueError(f"gap must be a number, got {gap}")
+    return np.exp(-np.logaddexp(0, beta * gap))  # which does not overflow
+
+
+def both_basin(P, b, beta):
+    """The share of b that one of two decisions (both, both) must take back from an instance until
+    it pays to go on, at m = 1/2: 1.6% for b = P and beta = 100, or 0.9% each if both move. A sharp
+    maximum has no local maximum there: the share shrinks as 1/beta. It is at most 1 - a*."""
+    check(P=P, b=b, beta=beta)
+    low, high, loss = 0.0, 1.0, b / (P + b)  # of IoU, if all is taken back from its owner
+    for _ in range(60):  # halve the interval in which the slope of the payoff turns
+        taken = (low + high) / 2
+        rest = P + (1 - taken) * b
+        won, lost = P / rest - P / (P + b), taken * loss  # if the other owns b, and if not
+        rise = idle_weight(-won, beta) * P * b / rest**2 - idle_weight(lost, beta) * loss
+        low, high = (low, taken) if rise > 0 else (taken, high)
+    return high
+
+
+def whole_ceiling(P, b):
+    """The most that one mask scores against two equally likely wholes, a lobe and the square or the
+    other lobe and the square, P + b pixels each: of either whole, and of everything."""
+    check(P=P, b=b)
+    return (P + b) / (2 * P + b)
+
+
+def claims():
+    """Check it on a grid of exact fractions: {claim: by how much it is wrong at most}."""
+    worst, half, pair = {}, Fraction(1, 2), {("left", "right"), ("right", "left")}
+    shares = [*product([Fraction(k, 4) for k in range(5)], repeat=2)]
+    for case in product((1, 4), (2, 5), (4, 8), ("1/5", half, "2/3")):
+        P1, P2, b, m = case = [*map(Fraction, case)]
+        pixels = [theory.counted(P1 + a * b, P1 + b - c * b, *case) for a, c in shares]
+        gain = mean_iou(1, m, P1, b) - mean_iou(0, m, P1, b)
+        stays, moves = (payoff("both", answer, P1, b, m) for answer in ("unlearned", "left"))
+        gaps = {  # a difference, or True for a statement that does not hold
+            "F is the score of counted pixels": [F(*at, *case) for at in shares] != pixels,
+            "No shares beat the ceiling of Eqs. 4 and 5": max(pixels) - theory.ceiling(*case),
+            "At m = 1/2 all corners tie": len({F(*x, P1, P2, b, half) for x in CORNERS.values()})
+            > 1,
+            "Undecided climbs to both at m = 1/2": climbs_to(half, P1, b) != "given",
+            "So does what has learned nothing": untrained_end(half, P1, b, 99) != "given",
+            "An instance scores more at its likelier end": gain - (2 * m - 1) * b / (P1 + b),
+            "Of two decisions only left with right is stable": equilibria(P1, b, m) != pair,
+            "4.1.2 as printed: so is both with unlearned": moves - stays,
+        }
+        worst |= {claim: max(abs(float(gap)), worst.get(claim, 0)) for claim, gap in gaps.items()}
+    return worst
+
+
+def draw_landscape(ax, sides, b):
+    """Draw into Axes the score of two instances, sides ((P1, p1), (P2, p2)), over their shares: the
+    flow upwards, the dividing points, the corners and the way from undecided. Returns contours."""
+    axis, ((P1, p1), (P2, p2)) = np.linspace(0, 1, 101), sides
+    score = mean_iou(axis, p1, P1, b) + mean_iou(axis, p2, P2, b)[:, None]  # (c, a)
+    contours = ax.contourf(axis, axis, score, levels=14, cmap="cividis")
+    field = axis, axis, *np.meshgrid(slope(axis, p1, P1, b), slope(axis, p2, P2, b))
+    ax.streamplot(*field, color="white", density=0.55, linewidth=0.6, arrowsize=0.8)
+    way = {"start_points": [(0.5, 0.5)], "integration_direction": "forward"}
+    ax.streamplot(*field, color="crimson", linewidth=4, zorder=3, **way)
+    end = [climbs_to(p, P, b) == "given" for P, p in sides]
+    ax.plot(0.5, 0.5, "s", color="crimson", mec="white", ms=10, label="undecided, and the way up")
+    ax.plot(*end, "*", color="crimson", mec="white", ms=18, clip_on=False, label="its end")
+    for line, name, (P, p) in ((ax.axvline, "a*", sides[0]), (ax.axhline, "c*", sides[1])):
+        star = dividing_point(P, b, p) if p else np.inf
         if 0 < star < 1:
-            line(star, color="white", ls="--", lw=1.2, label=label)
-            # The text stays inside, and clear of the corners' names and of a*'s.
-            x, y, side = star + (0.035 if star < 0.06 else -0.01), 0.02, "right"
-            if not turn:
-                x, y, side = 0.02, star - 0.03 * (star > 0.94), "left"
-                if star < 0.38 or abs(star - 0.72) < 0.1:
-                    x = 0.45
-            look = {"rotation": turn, "ha": side, "color": "white", "fontsize": 8}
-            ax.text(x, y, f"{name}* = {star:.3f}", va="bottom", **look)
-            label = None  # once in the legend
-    look = {"fontsize": 9, "va": "center", "zorder": 5}
-    look |= {"bbox": {"boxstyle": "round", "fc": "white", "ec": "none", "alpha": 0.85}}
-    look |= {"arrowprops": {"arrowstyle": "-", "color": "white"}}
-    # Names keep off the diagonals: paths go there.
-    for name, (i, j) in t.CORNERS.items():
-        at, text = (0.03 + 0.94 * i, 0.28 + 0.44 * j), f"{score(i, j):.3f}"
-        side = "right" if i else "left"
-        ax.annotate(f"{name}\n{text}", (i, j), at, ha=side, **look)
-        ax.plot(i, j, "o", color="white", mec="black", ms=9, clip_on=False, zorder=5)
-    ax.set(xlabel="a: share of the common region given to the left instance")
-    ax.set(ylabel="c: share of it given to the right instance")
-    ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+            line(star, color="white", ls="--", label=f"{name} = {star:.3f}: the lowest score")
+    for name, (i, j) in CORNERS.items():
+        text, at = f"{name}\n{score[-j, -i]:.3f}", (0.03 + 0.94 * i, 0.28 + 0.44 * j)
+        ax.text(*at, text, ha="right" if i else "left", va="center", bbox={"fc": "white"})
+    ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="a: share of b for the left instance")
+    ax.set_ylabel("c: share of b for the right instance")
     return contours
 
 
-def draw_path(ax, path, label):
-    """Draw a path (n, 2) of ascent, its start marked, into the Axes of draw_landscape."""
-    ax.plot(*path.T, color="white", lw=5, zorder=6)
-    ax.plot(*path.T, color=RED, lw=3, label=label, zorder=6)
-    ax.plot(*path[0], "s", color=RED, mec="white", ms=10, zorder=7)
-
-
-# What theory says of one instance, by its prior p (across) and r = b/P: the colour of a
-# region, where its words stand and what they are.
-REGIONS = (
-    ("#cfe0f1", 0.27, 2**-1.5, "NOT GIVEN:\nthe only local maximum"),
-    ("#e4eef8", 0.298, 2**1.5, "NOT GIVEN scores more;\ngiven: a maximum too"),
-    ("#ffe3c4", 0.411, 2**2.5, "GIVEN: undecided climbs there,\nthough it scores less"),
-    ("#ffcf9c", 0.68, 2**-1.5, "GIVEN:\nthe only local maximum"),
-    ("#ffdcb5", 0.65, 2**2.5, "GIVEN scores more;\nnot given: a maximum too"),
-)
-
-
-def turn(p, bottom, top, P=64, area=32**2):
-    """The size r = b/P from which theory.untrained_end is "given", between two sizes; NaN
-    where it turns outside of them."""
-    ends = [t.untrained_end(p, P, r * P, area) for r in (bottom, top)]
-    if ends != ["not given", "given"]:
-        return np.nan
-    for _ in range(10):  # halve the interval, on a logarithmic scale
-        r = (bottom * top) ** 0.5
-        given = t.untrained_end(p, P, r * P, area) == "given"
-        bottom, top = (bottom, r) if given else (r, top)
-    return (bottom * top) ** 0.5
-
-
 def draw_plane(ax, low=0.15, high=0.85, bottom=2**-3.6, top=2**3.6):
-    """Draw into Axes to which end an instance by itself goes, see theory.climbs_to, by
-    its prior and the size of the common region, and where the other end holds too."""
-    p = np.linspace(low, high, 400)
-    s, T = np.array([t.limits(x) for x in p]).T  # (400,)
-    other = np.array([t.limits(1 - x)[0] for x in p])
-    zeros, tops = np.full(400, bottom), np.full(400, top)
-    less = p < 0.5
-    bands = ((less, zeros, s), (less, s, T), (less, T, tops))
-    bands += ((~less, zeros, other), (~less, other, tops))
-    for (colour, x, y, text), (where, lower, upper) in zip(REGIONS, bands):
-        lower, upper = (np.clip(edge, bottom, top) for edge in (lower, upper))
-        ax.fill_between(p, lower, upper, where=where, color=colour, lw=0, zorder=0)
-        look = {"ha": "center", "va": "center", "fontsize": 9, "zorder": 4}
-        look["bbox"] = {"fc": colour, "ec": "none", "pad": 1}  # clear of the lines
-        ax.text(x, y, text, **look)
-    look = {"color": "black", "zorder": 1}
-    ax.plot(
-        p[less],
-        T[less],
-        lw=2.2,
-        label="above, undecided climbs to given: r = T(p)",
-        **look,
-    )
-    ps = np.linspace(low, 0.498, 30)  # P = 64 in an image of 32 x 32 pixels
-    label = "above, an untrained mask (P = 64) climbs to given"
-    ax.plot(ps, [turn(p, bottom, top) for p in ps], "#b0176b", lw=1.8, label=label)
-    text = "above, both ends are local maxima"
-    for side, edge in ((less, s), (~less, other)):
-        ax.plot(p[side], edge[side], "--", lw=1.2, label=text, **look)
-        text = None  # once in the legend
-    ax.axvline(0.5, ls=":", lw=1.2, label="both ends score the same: p = 1/2", **look)
-    ax.set(xlim=(low, high), ylim=(bottom, top), yscale="log")
-    sizes = [2.0**k for k in range(-3, 4)]
-    names = ["1/8", "1/4", "1/2", "1", "2", "4", "8"]
-    ax.set_yticks(sizes, names)
-    ax.set_yticks([], minor=True)
-    ax.set_xlabel("p: probability that this instance owns the square")
-    ax.set_ylabel("r = b/P: size of the square, in sizes of an instance's own part")
+    """Draw into Axes where an instance goes, see climbs_to, by its prior p and the size r = b/P of
+    the common region: orange is given, blue not. An untrained mask has P = 64, area = 32^2."""
+    p, r = np.linspace(low, 0.499, 60), np.geomspace(bottom, top, 2000)
+    T = np.clip([limits(x)[1] for x in p], bottom, top)
+    ax.set(facecolor="#ffe3c4", xlim=(low, high), ylim=(bottom, top), yscale="log")
+    ax.fill_between(p, bottom, T, color="#cfe0f1", lw=0)
+    ax.plot(p, T, "k", lw=2.2, label="above, an undecided network climbs to given")
+    given = [lambda y, x=x: untrained_end(x, 64, 64 * y, 32**2) == "given" for x in p]
+    edge = np.append(r, np.nan)[[bisect(r, False, key=key) for key in given]]
+    ax.plot(p, edge, "#b0176b", lw=2, label="above, an untrained mask climbs to given")
+    ax.axvline(0.5, color="k", ls=":", label="both ends score the same: p = 1/2")
+    ax.set_yticks([2.0**k for k in range(-3, 4)], ["1/8", "1/4", "1/2", "1", "2", "4", "8"])
+    ax.set(xlabel="p: probability to own the common region", ylabel="r = b/P: its relative size")
 
 
 def plot():
-    """Draw every equation, the paper's Fig. 2 as (a-c), and F. Returns the Figure."""
-    fig = Figure(figsize=(9, 13.5), layout="constrained")
-    upper, lower = fig.subfigures(2, 1, height_ratios=(2.6, 1))
-    axes = upper.subplot_mosaic("ab;cd;ef")
-    P, b, x, ms = 4.0, 1.0, np.linspace(0, 1, 201), np.array([*MS])
-    for ax, f in zip(axes.values(), (t.I_G, t.dI_G, t.d2I_G)):
-        for m, colour in MS.items():
-            y = f(x, P, P, b, m)
-            ax.plot(x, y, color=colour, lw=1.5)
-            ax.text(1.06, y[-1], f"m = {m}", color=colour, va="center", fontsize=8)
-    starts, ends = t.I_G_at_0(P, P, b, ms), t.I_G_at_1(P, P, b, ms)
-    r, eq11 = 4 * x[1:], t.I_symmetric(x - 0.5, 1, 1)  # r: b/P
-    circles = {"color": "black", "marker": "o", "ls": "none", "ms": 5}
-    squares, pair = circles | {"marker": "s"}, circles | {"color": MS[0.3], "ls": ":"}
-    y, two, wrong = [0.2, 0.8], np.full(2, 0.3), t.I_symmetric_as_printed(x - 0.5, 1, 1)
-    for panel, across, up, look, name in (
-        ("a", x, t.I_equal(x, P, b), THICK, "Eq. 6: m = 1/2"),
-        ("a", 0 * ms, starts, circles, "Eq. 4: the end x = 0"),
-        ("a", 0 * ms + 1, ends, squares, "Eq. 5: the end x = 1"),
-        ("a", x, 0 * x + t.I_max(P, b), CEILING, "Eqs. 10, 12: ceiling for m = 1/2"),
-        ("a", 0.5, t.I_equal(0.5, P, b), WORST, "Theorem 3.3: worst split, m = 1/2"),
-        ("b", x, t.dI_equal(x, P, b), THICK, "Eq. 7: m = 1/2"),
-        ("b", 0.5, 0, WORST, "slope 0: worst split, m = 1/2"),
-        ("b", x, t.dI_G_as_printed(x, P, P, b, 0.7), PRINTED, "Eq. 2 printed: m = 0.7"),
-        ("c", x, t.d2I_equal(x, P, b), THICK, "Eq. 8: m = 1/2"),
-        ("c", 0.5, t.d2I_equal_at_half(P, b), WORST, "Eq. 9: m = 1/2, x = 1/2"),
-        ("c", x, t.d2I_G(x, P, 3, b, 0.5), THIN, "Eq. 3 corrected: P2 = 3, m = 1/2"),
-        ("c", x, t.d2I_G_as_printed(x, P, 3, b, 0.5), PRINTED, "Eq. 3 printed: P2 = 3"),
-        ("d", x, 0 * x + t.I_max(1, 1), CEILING, "Eq. 10: ceiling"),
-        ("d", x, eq11, THICK, "Eq. 11 corrected, which is Eq. 6"),
-        ("d", y, t.I_symmetric(two, 1, 1), pair, "a symmetric pair scores the same"),
-        ("d", x, wrong, PRINTED, "Eq. 11 printed: below Eq. 10 at the ends"),
-        ("e", x, t.ceiling(1, 1, 1, x), CEILING, "ceiling: the better of the two"),
-        ("e", x, t.I_G_at_0(1, 1, 1, x), {"color": MS[0.3]}, "Eq. 4: right gets b"),
-        ("e", x, t.I_G_at_1(1, 1, 1, x), {"color": MS[0.7]}, "Eq. 5: left gets b"),
-        ("e", x, 1.5 - abs(x - 0.5), PRINTED, "Corollary 3.2 printed: the worse"),
-        ("f", r, t.I_max(1, r), CEILING, "Eqs. 10, 12: b to one or to both"),
-        ("f", r, t.I_equal(0.5, 1, r), THICK, "Eq. 6 at x = 1/2: b split evenly"),
-    ):
-        axes[panel].plot(across, up, label=name, **look)
-    titles = {
-        "a": "Any split is worse than the best end\nEqs. 1, 4-6, 10, 12; P = 4, b = 1",
-        "b": "The slope of (a): one minimum\nEqs. 2 (corrected), 7; P = 4, b = 1",
-        "c": "The slope rises: (a) is convex\nEqs. 3 (corrected), 8, 9; P = 4, b = 1",
-        "d": "The score mirrors itself at x = 1/2\nEqs. 6, 10, 11; b = P, m = 1/2",
-        "e": "The likelier owner should get b\nEqs. 4, 5, Corollary 3.2; b = P",
-        "f": "The larger b, the more an even split costs\nEqs. 6, 10, 12; m = 1/2",
-    }
-    below = {"e": "m: probability that the left instance owns b"}
-    below |= {"f": "b/P: size of the common region"}
-    beside = {"b": "slope of the score", "c": "second derivative of the score"}
-    for panel, ax in axes.items():
-        ax.set_title(f"({panel}) {titles[panel]}", fontsize=10, loc="left")
-        ax.set(xlabel=below.get(panel, "x: share of b given to the left instance"))
-        score = "IoU left + IoU right,\naveraged over both truths"
-        ax.set(ylabel=beside.get(panel, score))
-        legend = ax.legend(fontsize=8, loc="upper center")
-        bottom, top = ax.get_ylim()  # room for the legend above the curves
-        ax.set_ylim(bottom, top + (top - bottom) * 0.16 * len(legend.texts))
-    axes["d"].set_xticks([0, 0.2, 0.5, 0.8, 1], ["0", "1/2 - y", "1/2", "1/2 + y", "1"])
-    ax, key = lower.subplots(1, 2)
-    contours = draw_landscape(ax, 1, 1, 1)
-    lower.colorbar(contours, ax=ax, label="average score F", shrink=0.8)
-    path = t.ascend(0.5, 0.5, 1, 1, 1, 0.5)
-    draw_path(ax, path, "gradient ascent from undecided")
+    """The landscape for b = P and m = 1/2, where all corners tie. Returns the Figure."""
+    fig = Figure(figsize=(7, 7.6), layout="constrained")
+    ax = fig.subplots()
+    fig.colorbar(draw_landscape(ax, ((1, 0.5), (1, 0.5)), 1), label="average score", shrink=0.8)
     ax.plot([0, 1], [1, 0], "k:", label="the paper's splits, c = 1 - a")
-    title = '(g) Why "both": the corners tie, so the way there counts\n'
-    ax.set_title(title + "own regions learned, b = P, m = 1/2", fontsize=10, loc="left")
-    key.text(0, 0.98, READING, va="top", fontsize=9)
-    key.legend(*ax.get_legend_handles_labels(), loc="lower left", facecolor="0.6")
-    key.axis("off")
-    fig.suptitle(SETTING, fontsize=10)
+    ax.set_title("Why both, if every corner ties?\nUndecided is above a* and above c*.")
+    fig.legend(loc="outside lower center", ncols=2, facecolor="0.6")
     return fig
 
 
-def climb(start, sides, b):
-    """The way up from the shares start = (a, c) if sides are ((P1, p1), (P2, p2)): the
-    path, (n, 2). Unlike theory.ascend it moves at an even pace, since slopes may be tiny,
-    and its end is exact: that of theory.climbs_to."""
-    shares = np.array(start, float)
-    ends = [t.climbs_to(p, P, b, a=x) == "given" for x, (P, p) in zip(start, sides)]
-    path, way = [shares], 2 * np.array(ends) - 1
-    while (shares != ends).any():
-        slopes = [t.instance_slope(x, p, P, b) for x, (P, p) in zip(shares, sides)]
-        # Each share moves one way only; from a rest it is nudged.
-        speeds = np.abs(slopes).clip(1e-12) * (shares != ends)
-        shares = (shares + 0.01 * way * speeds / speeds.max()).clip(0, 1)
-        path.append(shares)
-    return np.array(path)
+def explore():
+    """Open a window with draw_landscape and its sliders. Returns them, once it is closed."""
+    import matplotlib.pyplot as plt
+    from matplotlib.widgets import Slider
 
+    fig, sliders = plt.figure(figsize=(7, 8.6)), []
+    ax = fig.add_axes((0.12, 0.3, 0.8, 0.62))
+    for k, (name, high) in enumerate((("P1", 256), ("P2", 256), ("b", 256), ("m in %", 100))):
+        place = fig.add_axes((0.2, 0.18 - 0.05 * k, 0.6, 0.03))
+        sliders.append(Slider(place, name, 1, high, valinit=min(high / 2, 64), valstep=1))
+        sliders[-1].on_changed(lambda _: update())
 
-def in_words(path, sides, b):
-    """What a landscape holds, as text: where the path of climb leads, the best corners and
-    the local maxima. It is exact if the priors are Fractions."""
-
-    def names(ends):  # of the corners with one of these ends for either instance
-        of = {"not given", "tie"}, {"given", "tie"}  # the shares 0 and 1
-        i, j = ([bool(of[x] & found) for x in (0, 1)] for found in ends)
-        return ", ".join(k for k, (a, c) in t.CORNERS.items() if i[a] and j[c])
-
-    start, end = map(tuple, path[[0, -1]])
-    where = "a = {:.3f}, c = {:.3f}".format(*start)
-    where = "undecided, a = c = 1/2," if start == (0.5, 0.5) else where
-    end = next(k for k, corner in t.CORNERS.items() if corner == end)
-    best = names([{t.better_end(p, P, b)} for P, p in sides])
-    tie = "s, which tie exactly" if "," in best else ""
-    maxima = names([t.local_maxima(p, P, b) for P, p in sides])
-    text = "b is the left one's with probability {:.3f},\nthe right one's with {:.3f}."
-    text = text.format(*(float(p) for _, p in sides))
-    text += f"\n\nAscent from {where}\nleads to: {end}\n\nBest corner{tie}:\n{best}"
-    return f"{text}\n\nNo small step improves:\n{maxima}"
-
-
-def explore(show=True):
-    """Open a window with draw_landscape and SLIDERS; a click sets where the ascent
-    starts. Returns the Figure and the sliders {name: Slider}, when the window is closed
-    or, in a notebook, at once. Not shown, it needs no display. ImportError: there is
-    none, or matplotlib cannot use it."""
-    import matplotlib.pyplot as plt  # which nothing else here needs
-
-    fig = plt.figure(figsize=(11, 6.6))
-    if show and type(fig.canvas.manager).show is FigureManagerBase.show:
-        plt.close(fig)
-        raise ImportError(
-            f"no window here: matplotlib's backend is {plt.get_backend()}"
-        )
-    ax = fig.add_axes((0.06, 0.1, 0.5, 0.83))
-    bar = fig.add_axes((0.59, 0.1, 0.015, 0.83))
-    words = fig.text(0.7, 0.46, "", va="top", fontsize=10)
-    start, sliders = [0.5, 0.5], {}
-    for k, (name, low, high, value, step, text) in enumerate(SLIDERS):
-        scale = "log" if high > 9 else "linear"
-        place = fig.add_axes((0.73, 0.9 - 0.09 * k, 0.22, 0.03), xscale=scale)
-        place.set_title(text, fontsize=8, loc="left", pad=2)
-        look = {"valstep": step, "valfmt": "%.2f" if step < 1 else "%d"}
-        sliders[name] = s = Slider(place, name, low, high, valinit=value, **look)
-        s.label.set_x(-0.05)
-        s.valtext.set_x(1.05)
-
-    def update(_=None):
-        P1, P2, b, K = (round(sliders[name].val) for name in ("P1", "P2", "b", "K"))
-        m = Fraction(round(100 * sliders["m"].val), 100)  # exact, so that ties are seen
-        sides = (P1, 2 * m / K), (P2, 2 * (1 - m) / K)
+    def update():
+        P1, P2, b, percent = (slider.val for slider in sliders)
         ax.clear()
-        bar.clear()
-        contours = draw_landscape(ax, P1, P2, b, *(float(p) for _, p in sides))
-        fig.colorbar(contours, cax=bar, format="%.8g")
-        path = climb(start, sides, b)
-        draw_path(ax, path, "ascent")
-        ax.plot(*path[-1], "*", color=RED, mec="white", ms=18, clip_on=False, zorder=7)
-        title = "Mean score of the two instances. A click sets the start."
-        ax.set_title(title, fontsize=10, loc="left")
-        words.set_text(in_words(path, sides, b))
+        draw_landscape(ax, ((P1, percent / 100), (P2, 1 - percent / 100)), b)
         fig.canvas.draw_idle()
 
-    def click(event):
-        if event.inaxes is ax and not fig.canvas.widgetlock.locked():  # else it zooms
-            start[:] = np.clip((event.xdata, event.ydata), 0, 1)
-            update()
-
-    for slider in sliders.values():
-        slider.drawon = False  # update draws
-        slider.on_changed(update)
-    fig.canvas.mpl_connect("button_press_event", click)
     update()
-    if show:
-        plt.show()
+    plt.show()
     return fig, sliders
+
+
+def main(argv=None):
+    """Print what holds, save numbers and picture. Returns them; with --explore see explore."""
+    if "--explore" in (sys.argv if argv is None else argv):
+        return explore()
+    args, _ = common.parse(__doc__, argv)
+    one, betas, (limit, both_limit) = (1, 1, 1, 0.5), (5, 10, 20, 50, 100), prior_limits(1, 1)
+    numbers = {
+        "claims": claims(),
+        "landscape": {
+            "corners": {name: F(*corner, *one) for name, corner in CORNERS.items()},
+            "undecided": F(0.5, 0.5, *one),
+            "dividing_point": dividing_point(1, 1),
+            "ascent_ends_at": [float(climbs_to(0.5, 1, 1) == "given")] * 2,
+            "undecided_prior_limit": limit,
+            "both_prior_limit": both_limit,
+        },
+        "two_decisions": {
+            "equilibria": sorted(equilibria(1, 1, 0.5)),
+            "payoffs": {d: {e: payoff(d, e, 1, 1, 0.5) for e in DECISIONS} for d in DECISIONS},
+            "both_basin": {beta: both_basin(1, 1, beta) for beta in betas},
+            "idle_weight": {beta: idle_weight(F(1, 1, *one), beta) for beta in betas},
+        },
+        "whole_ceiling": whole_ceiling(1, 1),
+        "owners": {
+            K: {f: [*map(float, limits(1 / K, f))] for f in ("IoU", "Dice")} for K in (2, 3, 4)
+        },
+    }
+    for claim, gap in numbers["claims"].items():
+        print(f"{claim:<49}", "holds" if gap < 1e-50 else f"wrong by up to {gap:.3g}")
+    fig, text = plot(), json.dumps(numbers, indent=1)
+    common.save(args.out / "shares.json", lambda path: path.write_text(text))
+    common.save(args.out / "shares.png", lambda path: fig.savefig(path, dpi=110))
+    return numbers, fig
+
+
+if __name__ == "__main__":
+    common.script(main)
