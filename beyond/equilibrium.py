@@ -169,9 +169,7 @@ def plot(summary):
         left = [x + count for x, count in zip(left, counts)]
     ax.set_yticks(range(len(summary)), [PUSHES[row["push"]] for row in summary])
     ax.set(xlim=(0, max(left)), ylim=(len(summary) - 0.5, -0.5), xlabel="pairs of heads")
-    ax.set_title(
-        f"What {AFTER} training steps make of pushed heads (noise in spreads of the weights)"
-    )
+    ax.set_title(f"What {AFTER} training steps make of pushed heads (noise in spreads of weights)")
     fig.legend(loc="outside lower center", ncols=4, frameon=False)
     return fig
 

@@ -1,219 +1,379 @@
-"""Two owners or more: who gets a square that K arms share?
+"""Who gets the common region? K instances touch it, of any size and with any prior.
 
-K = 2, 3 or 4 arms of P pixels touch a square of b = rP pixels, which one of them owns: of
-two the left one with probability m, of more each alike. One decision is trained all over
-the plane of r and p, the probability to own it; T decisions are to find all K groupings.
-Running this draws the recorded runs (figures/owners.jsonl); --out FOLDER runs all anew, the
-plane on seeds 0 to 9, the rest on 0 to 19.
+K = 2, 3 or 4 arms of P pixels touch a square of b = rP pixels, which one of them owns: of two the
+left one with probability m, of more each alike. (1) One decision is trained all over the plane of r
+and p, the probability to own b, and held against what theory says of one instance (shares.py).
+(2) The rule that fits best came when these points had been seen; new priors, and masks that are not
+1/2 before the training, put it to the test. (3) T decisions are to find all K groupings. Running
+this draws the recorded runs (seeds 0 to 9, of (3) 0 to 19), --rows beyond/rows/longer longer ones.
 """
 
 import time
 from collections import Counter
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from itertools import product
 
 import torch
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle, Patch, Wedge
+from matplotlib.transforms import ScaledTranslation
+from torch.nn.functional import one_hot
 
-import arms
 import common
 import data
-import exp_controls
-import exp_looking
+import exp_recurrent
 import pictures
-import sweep
-import theory
-from exp_controls import FIXED, FOUND, ToldPass, Variant  # noqa: F401 (for sweep.py)
-from recurrent_unet import RecurrentUNet
-from unet import UNet
+from beyond import rules, shares, sweep
+from beyond.left_right import FIXED, FOUND  # noqa: F401 (for sweep)
+from beyond.networks import Variant, decide
 
-VERSION = 1  # see sweep.py
-Settings = partial(exp_controls.Settings, shape=arms.Arms())
-
-
-def variant(title, net, K, T=1, r=1.0, m=0.5, heads=1, **options):
-    """A Variant that makes T decisions on a square with K arms."""
-    other = {"shape.K": K, "shape.r": r, "steps": T, "m": m}
-    return Variant(title, net, {"out_channels": K * heads} | options, other=other)
-
-
-KINDS = {f"K2-m{m}": (2, m) for m in (0.5, 0.55, 0.6, 0.7, 0.8)}
-KINDS |= {"K3": (3, 0.5), "K4": (4, 0.5)}  # of three or four m says nothing
-PLANE = {
-    f"{kind}-r{r:g}": variant(f"{kind}, r = {r:g}", UNet, K, r=r, m=m)
-    for kind, (K, m) in KINDS.items()
-    for r in arms.SIZES
+# For r = b/P: the square's side; of an arm the bar next to it and the lobe at its end, each
+# (across, along). An arm has P = 64, 72, 36 or 32 pixels.
+SIZES = {
+    1 / 8: (3, (1, 2), (7, 10)),
+    1 / 4: (4, (2, 2), (6, 10)),
+    1 / 2: (6, (4, 2), (8, 8)),
+    1.0: (8, (2, 2), (10, 6)),  # two arms are the pair of data.Shape
+    2.0: (8, (4, 2), (6, 4)),
+    4.0: (12, (2, 2), (8, 4)),
+    8.0: (16, (4, 2), (6, 4)),
 }
-DECIDE = ((2, 2), (3, 3), (4, 4), (3, 4))  # owners K, decisions T
+
+
+@dataclass(frozen=True)
+class Arms:
+    """In place of a data.Shape: a square that K equal arms touch, 2 to 4 of them, left, right, up
+    and down, with b = rP. ValueError: a K, r or size that is not there."""
+
+    K: int = 2
+    r: float = 1.0  # see SIZES
+    size: int = 32  # side of the image
+
+    def __post_init__(self):
+        for name, known in (("K", (2, 3, 4)), ("r", tuple(SIZES)), ("size", (32,))):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be among {known}, got {getattr(self, name)}")
+
+    def priors(self, m):
+        """How likely each grouping is, a list: m and 1 - m for two instances, else all alike."""
+        return [m, 1 - m] if self.K == 2 else [1 / self.K] * self.K
+
+    def template(self):
+        """The figure, (height, width) uint8: 2 is the square; 1, 3, 4, 5 are the arms."""
+        square, bar, lobe = SIZES[self.r]
+        reach = bar[1] + lobe[1]
+        side = square + 2 * reach
+        labels = torch.zeros(side, side, dtype=torch.uint8)
+        # Every arm is drawn to the left and then rotated about the square's centre.
+        for label, quarters in ((1, 0), (3, 2), (4, 3), (5, 1))[: self.K]:
+            arm = torch.zeros_like(labels)
+            for (across, along), x in ((lobe, 0), (bar, lobe[1])):
+                top = (side - across) // 2
+                arm[top : top + across, x : x + along] = label
+            labels += arm.rot90(quarters)
+        labels[reach : reach + square, reach : reach + square] = 2
+        drawn = labels > 0
+        return labels[drawn.any(1)][:, drawn.any(0)]
+
+
+def groupings(parts):
+    """The K truths of images with these parts (n, K + 1, H, W), of which the second is the common
+    region; each instance owns it in one of them: (n, K groupings, K instances, H, W)."""
+    own = torch.cat((parts[:, :1], parts[:, 2:]), 1)  # (n, K, H, W)
+    owns = torch.eye(own.shape[1], device=parts.device)[..., None, None]  # (K, K, 1, 1)
+    return own[:, None] + owns * parts[:, None, 1:2]
+
+
+ENDS = ("given", "not given", "split", "unlearned")  # what becomes of an instance
+OUTCOMES = ("nobody", "one", "some", "all", "split", "unlearned")  # to whom a decision gives b
+
+
+def judge(masks, parts):
+    """What each instance of each decision ends in, (n, D, K), as an index into ENDS, and what each
+    decision does, (n, D), into OUTCOMES. masks (n, D, K, H, W), parts (n, K + 1, H, W)."""
+    rest = (1 - parts[:, 1])[:, None, None]  # (n, 1, 1, H, W), all but the common region
+    own = groupings(parts)[:, :1] * rest  # (n, 1, K, H, W)
+    learned = data.iou((masks > 0.5) * rest, own)[:, :, 0] >= data.LEARNED  # (n, D, K)
+    share = data.shares(masks, parts)  # (n, D, K)
+    end = torch.full_like(share, ENDS.index("split"), dtype=torch.long)
+    end[share >= data.GIVEN] = ENDS.index("given")
+    end[share <= 1 - data.GIVEN] = ENDS.index("not given")
+    end[~learned] = ENDS.index("unlearned")
+    given = (end == ENDS.index("given")).sum(-1)  # (n, D)
+    outcome = given.clamp(max=2)  # nobody, one, some
+    outcome[given == end.shape[-1]] = OUTCOMES.index("all")
+    for worse in ("split", "unlearned"):
+        outcome[(end == ENDS.index(worse)).any(-1)] = OUTCOMES.index(worse)
+    return end, outcome
+
+
+def measure(masks, parts, prior):
+    """What the decisions of K instances are worth, as a dict for a row, see data.measure; prior
+    weighs the K groupings. Of a decision's instances it has the commonest of ENDS and the mean
+    share of the common region given to each. masks (n, D, K, H, W), parts (n, K + 1, H, W)."""
+    ious = data.iou((masks > 0.5).float(), groupings(parts))  # (n, D, K, K)
+    best = ious.sum(-1).amax(1).mean(0)  # (K,), against each grouping
+    exact = (ious >= data.EXACT).all(-1).any(1).float().mean().item()
+    end, outcome = judge(masks, parts)  # (n, D, K) and (n, D)
+    kinds = one_hot(outcome, len(OUTCOMES)).float().mean(0)  # (D, 6), the shares of images
+    decisions = [
+        {
+            "outcome": OUTCOMES[kind.argmax()],
+            "outcome_share": dict(zip(OUTCOMES, kind.tolist())),
+            "ends": [ENDS[k] for k in instances.mode(0).values],
+            "shares": given.tolist(),
+        }
+        for kind, instances, given in zip(kinds, end.unbind(1), data.shares(masks, parts).mean(0))
+    ]
+    return {
+        "outcome": " + ".join(d["outcome"] for d in decisions),
+        "score": sum(p * x for p, x in zip(prior, best.tolist())),
+        "oracle_exact": exact,
+        "found": exact >= FOUND,
+        "decisions": decisions,
+    }
+
+
+def variant(title, net, K, T=1, r=1.0, m=0.5, **options):
+    """A Variant that makes T decisions on K instances; a UNet makes all of them at once."""
+    channels = K * T if net == "UNet" else K
+    other = {"shape.K": K, "shape.r": r, "steps": T, "m": m}
+    return Variant(title, net, {"out_channels": channels} | options, other=other)
+
+
+def one_decision(K, *ms, start=0.5):
+    """The Variants of a single decision for these m and every r, {name: Variant}; start is the mean
+    of its masks before the training. Of three or four instances m says nothing."""
+    net, options, prefix = "UNet", {}, ""
+    if start != 0.5:
+        net, options, prefix = "Started", {"start": start}, f"start{start}-"
+    variants = {}
+    for m, r in product(ms, SIZES):
+        name, title = f"K2-m{m}" if K == 2 else f"K{K}", f"start {start}, m = {m}, r = {r:g}"
+        variants[f"{prefix}{name}-r{r:g}"] = variant(title, net, K, 1, r, m, **options)
+    return variants
+
+
+PLANE = one_decision(2, 0.5, 0.55, 0.6, 0.7, 0.8) | one_decision(3, 0.5) | one_decision(4, 0.5)
+SEEN = one_decision(2, 0.5, 0.6)
+STARTS = SEEN | one_decision(2, 0.65, 0.725, 0.85) | one_decision(2, 0.5, start=0.2)
+STARTS |= one_decision(2, 0.5, 0.6, start=0.05)
+DECIDE = ((2, 2), (3, 3), (4, 4), (3, 4))  # instances K, decisions T
 NETWORKS = {
-    f"{name}-K{K}-T{T}": variant(title, net, K, T, heads=T if net is UNet else 1)
+    f"{name}-K{K}-T{T}": variant(f"{title}, K = {K}, T = {T}", net, K, T)
     for name, title, net in (
-        ("recurrent", "Recurrent", RecurrentUNet),
-        ("told", "Told only the pass", ToldPass),
-        ("heads", "Heads of one U-Net", UNet),
+        ("recurrent", "Recurrent", "RecurrentUNet"),
+        ("told", "Told only the pass", "ToldPass"),
+        ("heads", "Heads of one U-Net", "UNet"),
     )
     for K, T in DECIDE
 }
-VARIANTS, FEWER = PLANE | NETWORKS, dict.fromkeys(PLANE, 10)  # see sweep.py
-PLANNED = [(f"recurrent-K{K}-T{T}", f"told-K{K}-T{T}") for K, T in DECIDE]  # to compare
-change = partial(exp_controls.change, variants=VARIANTS)
+MATCHED = ("recurrent-K3-T3", "recurrent-K4-T4", "heads-K3-T3", "heads-K4-T4")
+for name in MATCHED:
+    v = NETWORKS[name]
+    NETWORKS[f"{name}-matched"] = replace(v, title=f"{v.title}, matched", rule="matched")
+VARIANTS = PLANE | STARTS | NETWORKS
+FILES, SEEDS, DEFAULT = ("owners", "start"), 10, list(VARIANTS)
+Settings = partial(exp_recurrent.Settings, shape=Arms())
+# Whose counts are compared, in lists written down before, p corrected within each.
+PLANNED = [
+    [(f"recurrent-K{K}-T{T}", f"told-K{K}-T{T}") for K, T in DECIDE],
+    [(f"{name}-matched", name) for name in MATCHED],
+    [("start0.2-K2-m0.5-r0.25", "K2-m0.5-r0.25"), ("start0.05-K2-m0.5-r1", "K2-m0.5-r1")],
+]
 
 
-@common.prepared
-def run(name, seed, s, device, variants=VARIANTS):
+def loss_of(net, v, s, generator):
+    """The loss of a network on a batch, by the rule of its Variant v with Settings s."""
+    images, parts = data.sample(s.batch, generator, s.shape, s.noise)
+    masks = decide(net, images, instances=s.shape.K)  # (n, D, K, H, W)
+    weights = torch.tensor([s.shape.priors(s.m)], device=generator.device)  # (1, K)
+    scores = data.score(masks, groupings(parts))  # (n, D, K groupings)
+    return -rules.value(v.rule, scores, weights, s.beta).mean()
+
+
+def run(name, seed, s, device):
     """Train a variant as the experiments do and test it: a dict for a row."""
-    v = variants[name]
+    v = VARIANTS[name]
     s = v.settings(s)
     net = v.build(s, torch.Generator().manual_seed(seed))
     net = net.to(device, memory_format=torch.channels_last)
-    optimiser = torch.optim.Adam(net.parameters(), s.learning_rate, fused=True)
     generator = torch.Generator(device).manual_seed(seed + data.SEEDS)
-    prior, start = exp_controls.priors(s), time.perf_counter()
-    weights = torch.tensor([prior], device=device)  # (1, K)
-    decide = partial(exp_controls.decide, net, instances=s.shape.K)
-    for step in range(1, s.epochs * s.steps_per_epoch + 1):
-        images, parts = data.sample(s.batch, generator, s.shape, s.noise)
-        masks = decide(images)  # (n, D, K, H, W)
-        loss = exp_controls.objective(v, s, masks, parts, weights, None)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        if step % s.steps_per_epoch == 0:
-            common.finite(loss.item(), step)
-    row = {"seconds": round(time.perf_counter() - start, 2)}
+    begun, steps = time.perf_counter(), s.epochs * s.steps_per_epoch
+    sweep.train(net, v.optimiser(net, s), lambda _: [loss_of(net, v, s, generator)], steps)
+    seconds = round(time.perf_counter() - begun, 2)
     images, parts = data.held_out(s, seed, device)
-    masks = decide(images).detach()
-    row |= arms.measure(masks, parts, prior)
-    row["found"] = row["oracle_exact"] >= FOUND
-    if seed == 0:
-        shown = torch.cat((parts.sum(1, True), parts[:, 1:2], masks[:, 0]), 1)
-        row["masks"] = exp_looking.pack(shown[[0, -1]])  # (2, 2 + K, H, W), see flips
-    return row
+    masks = decide(net, images, instances=s.shape.K).detach()
+    return {"seconds": seconds, **measure(masks, parts, s.shape.priors(s.m))}
 
 
-# What may decide whether an instance is given the square, by p, P, b; a tie counts as given.
-# The first is "predicted"; the last came after the runs: exp_start.py puts it to the test.
+def change(name, s):
+    """What a variant changes, as a dict for its rows, with the fingerprint of sweep.start."""
+    v, generator = VARIANTS[name], torch.Generator().manual_seed(0)
+    s = v.settings(s)
+    net = v.build(s, generator)
+    return v.change() | {"start": sweep.start(net, loss_of(net, v, s, generator), generator)}
+
+
+# What may decide whether b is given: the first is the prediction, the last came after PLANE.
 RULES = {
-    "where undecided climbs": theory.climbs_to,
-    "the end that scores more": lambda p, P, b: arms.ENDS[p < 0.5],
-    "given, if that is a local maximum": partial(theory.climbs_to, a=1),
-    "where an untrained mask climbs": partial(theory.untrained_end, area=32**2),
+    "where undecided climbs": shares.climbs_to,
+    "the end that scores more": lambda p, P, b: "given" if p >= 0.5 else "not given",  # or tie
+    "given, if that is a local maximum": partial(shares.climbs_to, a=1),
+    "where an untrained mask climbs": partial(shares.untrained_end, area=32**2),
 }
-NEAR, WHERE = 1.5, ("away", "near")  # near: r is within this factor of theory's T(p)
+NEAR = 1.5  # r is near if within this factor of where the first rule turns, T(p)
+ALIKE = {"given": "all", "not given": "nobody"}  # a decision whose instances end alike
 
 
-def of(name, runs, variants=VARIANTS):
-    """The Settings of a variant, and its rows by seed."""
-    rows = [row for (variant, _), row in sorted(runs.items()) if variant == name]
-    return variants[name].settings(Settings()), rows
-
-
-def summarise(runs, plane=PLANE):
-    """The points of the plane, a list of dicts, see RULES and NEAR. With two owners each
-    mask is a point with its own p, with more each decision. Runs that died do not count."""
+def summarise(runs, variants):
+    """The points of the plane, a list of dicts, see RULES and NEAR. With two instances each mask is
+    a point with its own p, with more each decision. Runs that died do not count."""
     points = []
-    for name in plane:
-        (s, rows), ends = of(name, runs, plane), {}
-        K, r, b = s.shape.K, s.shape.r, arms.SIZES[s.shape.r][0] ** 2
-        for row in (row for row in rows if "error" not in row):
-            said = row["decisions"][0]["ends"] if K == 2 else [row["outcome"]]
-            for p, end in zip(exp_controls.priors(s), said):
-                ends.setdefault(Fraction(p).limit_denominator(99), Counter())[end] += 1
-        for p, outcomes in ends.items():  # p a Fraction, so that theory is exact
-            T = theory.limits(p)[1]
-            rules = {k: rule(p, b / r, b) for k, rule in RULES.items()}
-            rules = {k: arms.ALIKE[end] if K > 2 else end for k, end in rules.items()}
-            point = {"variant": name, "K": K, "p": float(p), "r": r, "rules": rules}
-            point |= {"predicted": next(iter(rules.values())), "outcomes": outcomes}
-            points.append(point | {"where": WHERE[T / NEAR < r < T * NEAR]})
+    for name, v in variants.items():
+        s, seen = v.settings(Settings()), {}
+        K, r, b = s.shape.K, s.shape.r, SIZES[s.shape.r][0] ** 2
+        for row in sweep.of(runs, name):
+            if "error" not in row:
+                said = row["decisions"][0]["ends"] if K == 2 else [row["outcome"]]
+                for p, end in zip(s.shape.priors(s.m), said):
+                    seen.setdefault(Fraction(p).limit_denominator(99), Counter())[end] += 1
+        for p, ends in seen.items():  # p is exact, and so is theory
+            said = {rule: end(p, b / r, b) for rule, end in RULES.items()}
+            if K > 2:
+                said = {rule: ALIKE[end] for rule, end in said.items()}
+            T = shares.limits(p)[1]
+            q = {"variant": name, "K": K, "p": float(p), "r": r, "rules": said, "outcomes": ends}
+            points.append(q | {"where": "near" if T / NEAR < r < T * NEAR else "away"})
+    return points
+
+
+def summarise_starts(runs):
+    """The points of STARTS, with the start of their masks, the rule of an untrained mask that has
+    that start and, for where, what they are."""
+    points = summarise(runs, STARTS)
+    for q in points:
+        p, b = q["p"], SIZES[q["r"]][0] ** 2
+        q["start"] = start = STARTS[q["variant"]].options.get("start", 0.5)
+        q["predicted"] = shares.untrained_end(p, b / q["r"], b, 32**2, start)
+        q["rules"]["the same, from the start it has"] = q["predicted"]
+        side = "below" if p < 0.5 else "above"
+        kind = f"new, p {side} 1/2" if start == 0.5 else f"start {start}"
+        q["where"] = "seen before" if q["variant"] in SEEN else kind
     return points
 
 
 def agreement(points):
-    """How many points (most of the runs) and outcomes are as each rule has it."""
-    rows = []
-    rules = points[0]["rules"] if points else ()
-    for rule, where in product(rules, dict.fromkeys(q["where"] for q in points)):
+    """How many points (most of the runs) and outcomes are as each rule has it: a list of dicts."""
+    rows, wheres = [], dict.fromkeys(q["where"] for q in points)
+    for rule, where in product(points[0]["rules"] if points else (), wheres):
         here = [q for q in points if q["where"] == where]
-        k = [q["outcomes"].get(q["rules"][rule], 0) for q in here]
-        n = [sum(q["outcomes"].values()) for q in here]
-        good = sum(2 * i > j for i, j in zip(k, n))
+        right = [q["outcomes"].get(q["rules"][rule], 0) for q in here]
+        total = [sum(q["outcomes"].values()) for q in here]
+        good = sum(2 * k > n for k, n in zip(right, total))
         row = {"rule": rule, "where": where, "as_predicted": good, "of": len(here)}
-        rows.append(row | {"outcomes_as_predicted": sum(k), "of_outcomes": sum(n)})
+        rows.append(row | {"outcomes_as_predicted": sum(right), "of_outcomes": sum(total)})
     return rows
 
 
-def networks(runs):
-    """How many runs find all K groupings (see FOUND): a list of dicts."""
-    found = []
-    for name in NETWORKS:
-        s, rows = of(name, runs)
-        if rows:
-            k, n = sum(row.get("found", False) for row in rows), len(rows)
-            row = {"variant": name, "network": VARIANTS[name].title}
-            row |= {"K": s.shape.K, "T": s.steps}
-            row["title"] = "{network}, K = {K}, T = {T}".format(**row)
-            found.append(row | {"found": k, "of": n, "interval": sweep.wilson(k, n)})
-    return found
+def counted(runs, names, key, value):
+    """How many runs of these variants have such a value: rows for sweep.compare."""
+    rows = []
+    for name in names:
+        hits = [row.get(key) == value for row in sweep.of(runs, name)]
+        if hits:
+            row = {"variant": name, "title": VARIANTS[name].title, "found": sum(hits)}
+            rows.append(row | {"of": len(hits), "interval": sweep.wilson(sum(hits), len(hits))})
+    return rows
 
 
-def plane_table(points):
-    """How often the square is given, by p and r, as a table in Markdown."""
-    lines = {}
-    for q in points:
-        ends, line = q["outcomes"], dict.fromkeys(arms.SIZES, "-")
-        line = lines.setdefault((q["K"], q["p"]), line)
-        given = ends.get("given", 0) + ends.get("all", 0)
-        line[q["r"]] = f"{given}/{sum(ends.values())}" + " (near)" * (
-            q["where"] == "near"
-        )
-    cells = [[f"{K}", f"{p:.3g}", *line.values()] for (K, p), line in lines.items()]
-    return sweep.markdown(["owners", "p", *(f"r = {r:g}" for r in arms.SIZES)], cells)
+LOOKS = (  # how outcomes are drawn in a pie
+    (pictures.ORANGE, "given (of three or four: to all)", ("given", "all")),
+    ("white", "not given (to nobody)", ("not given", "nobody")),
+    ("0.6", "a part given, or to some", ("split", "one", "some")),
+    ("black", "an own part not learned", ("unlearned",)),
+)
 
 
-def agreement_table(agreed):
-    """What agreement returns as a table in Markdown."""
-    head = ["rule", "where", "points as predicted", "outcomes as predicted"]
+def pies(ax, points, xs, rings):
+    """Draw points into Axes at (x, r) as pies in rings, and below what the colours of pies mean."""
+    for q, x, ring in zip(points, xs, rings, strict=True):
+        place = ax.figure.dpi_scale_trans + ScaledTranslation(x, q["r"], ax.transData)  # in inches
+        ax.add_patch(Circle((0, 0), 0.14, fc=ring, transform=place, zorder=5))
+        total, end = sum(q["outcomes"].values()), 90.0  # degrees: from the top, clockwise
+        for colour, _, outcomes in LOOKS:
+            count = sum(q["outcomes"].get(name, 0) for name in outcomes)
+            begin, end = end, end - 360 * count / total
+            ax.add_patch(Wedge((0, 0), 0.11, end, begin, fc=colour, transform=place, zorder=5))
+    handles = [Patch(fc=colour, ec="black", label=text) for colour, text, _ in LOOKS]
+    handles += ax.get_legend_handles_labels()[0]
+    ax.figure.legend(handles=handles, ncols=2, fontsize=9, loc="outside lower center")
+
+
+def plot_plane(points):
+    """What one decision does all over the plane of prior and size. Returns the Figure."""
+    ax = Figure(figsize=(10, 9), layout="constrained").subplots()
+    shares.draw_plane(ax)
+    pies(ax, points, [q["p"] for q in points], ["black"] * len(points))
+    for K in (3, 4):
+        ax.text(1 / K, 0.09, f"{K} instances", ha="center", fontsize=9)
+    ax.set_title("Who gets the common region? Pies: trained networks. Background: theory")
+    return ax.figure
+
+
+def plot_starts(points):
+    """The same at other priors and other starts of the masks. Returns the Figure."""
+    ax = Figure(figsize=(10, 6), layout="constrained").subplots()
+    columns = sorted({(-q["start"], q["p"]) for q in points})
+    xs = [columns.index((-q["start"], q["p"])) for q in points]
+    colours = {"given": pictures.ORANGE, "not given": "#2166ac"}
+    pies(ax, points, xs, [colours[q["predicted"]] for q in points])
+    ax.set_xticks(range(len(columns)), [f"{p:.3g}\n{-start}" for start, p in columns])
+    ax.set(xlim=(-0.5, len(columns) - 0.5), ylim=(0.09, 11), yscale="log", ylabel="r = b/P")
+    ax.set_yticks(list(SIZES), [str(Fraction(r)) for r in SIZES])
+    ax.set_xlabel("p; below it the mean of a mask before the training")
+    ax.set_title("Does the start of a mask decide? Rings: predicted from it (blue: not given)")
+    return ax.figure
+
+
+def plot_networks(rows):
+    """How often networks find all groupings, rows of counted. Returns the Figure."""
+    ax = Figure(figsize=(9, 5.5), layout="constrained").subplots()
+    for y, row in enumerate(rows):
+        ax.plot(row["interval"], [y, y], "k|-", [row["found"] / row["of"]], [y], "ko")
+    ax.set_yticks(range(len(rows)), ["{title}: {found} of {of}".format(**row) for row in rows])
+    ax.set(xlim=(-0.02, 1.02), ylim=(len(rows) - 0.5, -0.5), xlabel="of the runs (95% interval)")
+    ax.set_title("How often do T decisions find all groupings of K instances? (r = 1)")
+    return ax.figure
+
+
+def report(runs):
+    """The summaries, the pictures and the tables of the runs, see sweep."""
+    points, tested = summarise(runs, PLANE), summarise_starts(runs)
+    agreed, agreed_starts = agreement(points), agreement(tested)
+    networks = counted(runs, NETWORKS, "found", True)
+    both = counted(runs, [name for pair in PLANNED[2] for name in pair], "outcome", "all")
+    owners = {"experiment": "owners", "points": points, "agreement": agreed, "networks": networks}
+    start = {"experiment": "start", "points": tested, "agreement": agreed_starts, "to_both": both}
+    saved = {"owners.json": owners, "owners_networks.png": plot_networks(networks)}
+    if points:
+        saved["owners.png"] = plot_plane(points)
+    if tested:
+        saved |= {"start.json": start, "start.png": plot_starts(tested)}
     text = "{rule}|{where}|{as_predicted}/{of}|{outcomes_as_predicted}/{of_outcomes}"
-    return sweep.markdown(head, [text.format(**row).split("|") for row in agreed])
-
-
-def table(found):
-    """What networks returns as a table in Markdown."""
-    head = ["network", "owners", "decisions", "finds all", "95% interval"]
-    text = "{network}|{K}|{T}|{found}/{of}|{interval[0]:.0%} to {interval[1]:.0%}"
-    return sweep.markdown(head, [text.format(**row).split("|") for row in found])
-
-
-def flips(runs):
-    """Two owners and three, r = 1, seed 0, {title: (1, 2 + K, H, W)}: figure, square, masks."""
-    found = {}
-    for name, K in (("K2-m0.5-r1", "Two"), ("K3-r1", "Three")):
-        if "masks" in (row := runs.get((name, 0), {})):
-            shown = exp_looking.unpack(row["masks"], row["settings"]["shape"]["size"])
-            found[f"{K} owners: given to {row['outcome']}"] = shown[:1, :, 0]
-    return found
+    lines = [text.format(**row).split("|") for row in agreed + agreed_starts]
+    tables = [sweep.markdown(["rule", "where", "points as predicted", "outcomes"], lines)]
+    lines = [[row["title"], f"{row['found']}/{row['of']}"] for row in networks]
+    tables.append(sweep.markdown(["network", "finds all"], lines))
+    tables.append(sweep.compare([*networks, *both], (), PLANNED))
+    return saved, "\n\n".join(tables)
 
 
 def main(argv=None):
-    """Run what is missing, draw all: returns the numbers of owners.json, the Figure."""
-    parser = common.Parser(__doc__)
-    parser.add_training()
-    sweep.add_options(parser, VARIANTS, list(VARIANTS))
-    args = parser.parse_args(argv)
-    s, _ = parser.settings(Settings(), args, lambda s: change(args.variants[0], s))
-    import exp_owners  # this file, as the processes of a sweep know it
-
-    runs = sweep.collect(parser, args, s, exp_owners, "owners")
-    found, agreed = networks(runs), agreement(points := summarise(runs))
-    print(plane_table(points), agreement_table(agreed), table(found), sep="\n\n")
-    print(exp_controls.compare(found, {}, PLANNED))
-    numbers = {"experiment": "exp_owners", "near": NEAR, "points": points}
-    numbers |= {"agreement": agreed, "networks": found}
-    common.save(f"{args.out}/owners.json", numbers)
-    common.save(f"{args.out}/owners.png", fig := pictures.owners(numbers, flips(runs)))
-    sweep.exit_if_dead(runs)
-    return numbers, fig
+    """See sweep.main."""
+    return sweep.main("owners", argv)
 
 
 if __name__ == "__main__":
