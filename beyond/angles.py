@@ -1,11 +1,11 @@
 """Any angle: which network finds both wholes, and does the second decision look at the first?
 
-In the paper's world "left first, then right" can be a habit, which asks no second decision to
-look. Here the pair lies at any angle, and a decision is one mask, a whole: a lobe, its bar and
-the common region. An image has two wholes, its two truths. Turned by 180 degrees it is the same
-image, so that a rule which names a first whole must change at some angle. Running this draws the
-recorded runs, with the options of beyond/controls.py. --train [--seed S --epochs N --out FOLDER]
-trains the recurrent network once and saves FOLDER/exp_rotated.json and its picture.
+In the paper's world "left first, then right" can be a habit: the second decision need not look at
+the first. Here the pair lies at any angle, and a decision is one mask, a whole: a lobe, its bar
+and the common region. An image has two wholes, its two truths. Turned by 180 degrees it is the
+same image, so that a rule which names a first whole must change at some angle. Running this draws
+the recorded runs, with the options of beyond/controls.py. --train [--seed S --epochs N --out
+FOLDER] trains the recurrent network once and saves FOLDER/exp_rotated.json and its picture.
 """
 
 import argparse
@@ -331,10 +331,7 @@ def draw_look(summary, runs):
     handles = [Patch(ec="black", fc=colour, label=name) for name, colour in ANSWERS.items()]
     handles += ax.plot([], [], "D", mfc="white", mec="black", label="opposite, in one run")
     fig.legend(handles=handles, ncols=4, loc="outside lower center", frameon=False)
-    fig.suptitle(
-        "Does the second decision look at the first? Shown, in the first one's place, the whole\n"
-        "that it gives itself, is it the opposite whole, the same one again, or neither?"
-    )
+    fig.suptitle("Does it look? The second decision, shown its own whole in the first one's place")
     return fig
 
 
@@ -370,7 +367,7 @@ def draw_training(images, history, film):
         columns["step {step}\nscore {score:.3f}".format(**history[k])] = film[k]
     fig = Figure(figsize=(10, 6.5), layout="constrained")
     for ax, (title, column) in zip(fig.subplots(1, len(columns)), columns.items()):
-        ax.imshow(column.reshape(-1, images.shape[-1]), cmap="gray", vmin=0, vmax=1)
+        ax.imshow(column.reshape(-1, images.shape[-1]).numpy(), cmap="gray", vmin=0, vmax=1)
         ax.set_title(title, fontsize=10)
         ax.set(xticks=[], yticks=[])
     fig.suptitle("Three images; of each, decision 1 above decision 2")
@@ -398,6 +395,8 @@ def train_once(argv):
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder of the results")
     parser.set_defaults(device="cpu", start=time.perf_counter())
     args = parser.parse_args(argv)
+    if not 0 <= args.seed < data.SEEDS:
+        parser.error(f"argument --seed: must be from 0 to {data.SEEDS - 1}, got {args.seed}")
     args.out.mkdir(parents=True, exist_ok=True)
     s = Settings(epochs=args.epochs)
     net, history, film = train(VARIANTS["full"], s, args.seed, args.device, print)
