@@ -1,219 +1,283 @@
-"""What does a loss do with an ambiguous region? Predicted first, then trained.
+"""What does a loss do with an ambiguous region? Predicted first (beyond/predict.py), then trained.
 
-losses.predict follows the mean of a loss over the truths while the common region is filled.
-Then one network, two heads and the recurrent network are trained with it. Running this
-draws the recorded runs (figures/losses.jsonl); --out FOLDER runs everything anew.
+One network, two heads (also matched one to one) and the recurrent network are trained with each
+loss of beyond/losses.py. Running this draws the recorded runs (beyond/rows/losses.jsonl);
+--variants and --seeds train what is missing.
 
---loss FILE.py:NAME predicts your own loss, a function as in losses.py, of probabilities
-and truths (n, 2, H, W); --train trains one network with it, on seed 0 or --seeds. A loss
-of a softmax over background, left and right says my_loss.exclusive = True.
+--loss FILE.py:NAME says in five lines what a loss of your own does, a function (or a module) of a
+prediction and a truth, and saves a picture; --train trains with it, seed 0 or --seeds, the network
+of unet.py or --net FILE.py:NAME, which makes one. A name of beyond/losses.py does too: --loss iou.
+--logits, --classes and --order say what is otherwise found out, see beyond/predict.py.
+--masks A B, two .npy or .png files, takes your own pair of masks, and one file (n, H, W) all pairs
+in it. --truths 1,0 0,1 1,1 --priors 0.4 0.4 0.2 are the truths that annotators give: the shares of
+the common region that each instance owns. Without --loss these print a table of all losses.
 """
 
+import sys
 import time
 from collections import Counter
-from dataclasses import dataclass, field
 
+import numpy as np
 import torch
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 import common
 import data
 import pictures
-import sweep
-from exp_controls import FOUND, ONE, TWO, Variant
-from losses import KINDS, LOSSES, describe, load, predict
-from recurrent_unet import RecurrentUNet
-from unet import UNet
+from beyond import predict, sweep
+from beyond.left_right import FIXED, FOUND, ONE, TWO  # noqa: F401 (FIXED for sweep)
+from beyond.losses import LOSSES
+from beyond.networks import Variant
+from exp_recurrent import Settings
 
-VERSION = 1  # see sweep.py
-FIXED = {"found": FOUND, "learned": data.LEARNED, "exact": data.EXACT}
-NETS = {"": (UNet, ONE), "-heads": (UNet, TWO), "-recurrent": (RecurrentUNet, {})}
+FILES, SEEDS = ("losses",), 20
+NETS = {
+    "": ("UNet", ONE, "hard"),
+    "-heads": ("UNet", TWO, "hard"),
+    "-recurrent": ("RecurrentUNet", {}, "hard"),
+    "-heads-matched": ("UNet", TWO, "matched"),
+}
 # {loss: [what it is, where it comes from, which library has it]}
 ABOUT = {name: loss.__doc__.split(" | ") for name, loss in LOSSES.items()}
 VARIANTS = {
-    name + end: Variant(ABOUT[name][0] + end.replace("-", ", "), *net)
-    for end, net in NETS.items()
+    name + end: Variant(ABOUT[name][0] + end.replace("-", ", "), net, options, rule)
+    for end, (net, options, rule) in NETS.items()
     for name in LOSSES
+}
+DEFAULT = list(VARIANTS)
+KINDS = {  # headings, by what predict says
+    "ends tie": "The two ends tie, a share between loses",
+    "one end": "One end is best",
+    "in between": "A share in between is best",
+    "one owner": "One owner is best, either",
+    "uneven": "Every instance has a best share of its own",
+    "flat": "Nothing decides: flat",
 }
 
 
-@dataclass(frozen=True)
-class Settings:
-    """Those of exp_single.py without m and beta: both owners are equally likely."""
-
-    epochs: int = 10
-    steps_per_epoch: int = 40
-    batch: int = 4  # images a step; each counts with both truths
-    learning_rate: float = 2e-3
-    noise: float = 0.1
-    width: int = 16
-    depth: int = 2
-    steps: int = 2  # passes of the recurrent network
-    held_out: int = 256
-    shape: data.Shape = field(default_factory=data.Shape)  # P1 = P2 = b = 64 pixels
+def known(name):
+    """The loss of a variant, as it is called."""
+    loss = LOSSES[name.removesuffix("-matched").removesuffix("-heads").removesuffix("-recurrent")]
+    given = "logits" if loss is LOSSES["bce-dice-logits"] else "probabilities"
+    exclusive = getattr(loss, "exclusive", False)
+    return predict.Understood(loss, False, "masks", given, exclusive)
 
 
-def decide(net, images, loss=None):
-    """Images (n, 1, H, W) -> probabilities (n, D decisions, 2, H, W), as a loss has them."""
+def with_zero(logits):
+    """Logits (..., 2, H, W) with a background of 0 before them, (..., 3, H, W)."""
+    return torch.cat((torch.zeros_like(logits[..., :1, :, :]), logits), -3)
+
+
+def decide(net, images, u):
+    """Images (n, 1, H, W) -> logits (n, D decisions, 2, H, W) as the loss u is called with, three
+    where it is exclusive, and their probabilities (n, D, 2, H, W)."""
     logits = net(images)
-    logits = logits if logits.ndim == 5 else logits.unflatten(1, (-1, 2))
-    if getattr(loss, "exclusive", False):  # background, left, right
-        background = torch.zeros_like(logits[:, :, :1])
-        return torch.cat((background, logits), 2).softmax(2)[:, :, 1:]
-    return torch.sigmoid(logits)
+    if logits.ndim == 4:
+        logits = logits.unflatten(1, (-1, 2))
+    if not u.exclusive:
+        return logits, logits.sigmoid()
+    logits = with_zero(logits)
+    return logits, logits.softmax(2)[:, :, 1:]
 
 
-def objective(loss, masks, truths):
-    """The loss of decisions (n, D, 2, H, W) if for each image and truth (n, 2 truths, 2,
-    H, W) only the better one counts: a hard choice, as the losses differ in scale."""
-    n, D, G = *masks.shape[:2], truths.shape[1]
-    if D > 1:
-        p = masks.detach().repeat_interleave(G, 1).flatten(0, 1)  # (n D G, 2, H, W)
-        t = truths.repeat(1, D, 1, 1, 1).flatten(0, 1)
-        alone = torch.vmap(lambda p, t: loss(p[None], t[None]).mean())(p, t)
-        best = alone.view(n, D, G).argmin(1)  # (n, G)
-        masks = masks[torch.arange(n, device=best.device)[:, None], best]
+def objective(u, logits, truths, rule="hard"):
+    """The loss of decisions (n, D, 2 or 3, H, W) with truths (n, G, 2, H, W) if for each image
+    and truth only the better decision counts or, "matched", the better pairing of two with two:
+    hard choices, as the losses differ in scale."""
+    n, D, G = *logits.shape[:2], truths.shape[1]
+    if D == 1:
+        chosen = logits.expand(-1, G, -1, -1, -1)
     else:
-        masks = masks.expand(-1, G, -1, -1, -1)  # (n, G, 2, H, W)
-    return loss(masks.flatten(0, 1), truths.flatten(0, 1)).mean()
+        z = logits.detach().repeat_interleave(G, 1).flatten(0, 1)  # (n D G, 2 or 3, H, W)
+        t = truths.repeat(1, D, 1, 1, 1).flatten(0, 1)
+        alone = torch.vmap(lambda z, t: u(z[None], t[None]))(z, t).view(n, D, G)
+        best = alone.argmin(1)  # (n, G), the decision of each truth
+        if rule == "matched":
+            one, other = alone[:, 0, 0] + alone[:, 1, 1], alone[:, 0, 1] + alone[:, 1, 0]
+            best = torch.stack((one > other, one <= other), 1).long()
+        chosen = logits[torch.arange(n, device=best.device)[:, None], best]
+    return u(chosen.flatten(0, 1), truths.flatten(0, 1))
 
 
-@common.prepared
-def train(loss, net, s, seed, device):
+def train(u, net, s, seed, device, rule="hard"):
     """Train a network with a loss and test it: a dict of what it ends in, for a row."""
     net = net.to(device, memory_format=torch.channels_last)
     optimiser = torch.optim.Adam(net.parameters(), s.learning_rate, fused=True)
     generator = torch.Generator(device).manual_seed(seed + data.SEEDS)
-    start = time.perf_counter()
-    for step in range(1, s.epochs * s.steps_per_epoch + 1):
+
+    def batch(progress):
         images, parts = data.sample(s.batch, generator, s.shape, s.noise)
-        masks = decide(net, images, loss)  # (n, D, 2, H, W)
-        cost = objective(loss, masks, data.groupings(parts))
-        optimiser.zero_grad()
-        cost.backward()
-        optimiser.step()
-        if step % s.steps_per_epoch == 0:
-            common.finite(cost.item(), step)
-    row = {"seconds": round(time.perf_counter() - start, 2)}
+        return objective(u, decide(net, images, u)[0], data.groupings(parts), rule), None
+
+    begun = time.perf_counter()
+    sweep.train(net, optimiser, batch, s.epochs * s.steps_per_epoch)
+    seconds = round(time.perf_counter() - begun, 2)
     images, parts = data.held_out(s, seed, device)
     with torch.no_grad():
-        masks = decide(net, images, loss)
-    hard = data.measure((masks > 0.5).float(), parts)
-    row |= {"outcome": " + ".join(sorted(d["outcome"] for d in hard["decisions"]))}
-    row |= {"oracle_exact": (pairs := hard["oracle_exact"]), "found": pairs >= FOUND}
+        _, masks = decide(net, images, u)
+    cut = data.measure((masks > 0.5).float(), parts)
     decisions = data.measure(masks, parts)["decisions"]
-    row["shares"] = [[d["common_left"], d["common_right"]] for d in decisions]
-    return row
-
-
-def expect(loss, s):
-    """What losses.predict says of a loss in the world of the Settings."""
-    _, parts = data.sample(1, torch.Generator().manual_seed(0), s.shape, noise=0)
-    return predict(loss, parts[0, [0, 2, 1]])
-
-
-def loss_of(name):
-    """A variant's loss."""
-    return LOSSES[name.removesuffix("-heads").removesuffix("-recurrent")]
+    return {
+        "seconds": seconds,
+        "outcome": " + ".join(sorted(d["outcome"] for d in cut["decisions"])),
+        "oracle_exact": cut["oracle_exact"],
+        "found": cut["oracle_exact"] >= FOUND,
+        "shares": [[d["common_left"], d["common_right"]] for d in decisions],
+    }
 
 
 def run(name, seed, s, device):
-    """Train a variant: a dict for a row, see train."""
-    net = VARIANTS[name].build(s, torch.Generator().manual_seed(seed))
-    return train(loss_of(name), net, s, seed, device)
+    """Train a variant: the end of a row."""
+    v = VARIANTS[name]
+    net = v.build(s, torch.Generator().manual_seed(seed))
+    return train(known(name), net, s, seed, device, v.rule)
 
 
-@common.prepared
 def change(name, s):
-    """What a variant is, as a dict for the JSON; by "start", see sweep, a network or a
-    loss is told from another of the same name."""
-    loss, generator = loss_of(name), torch.Generator().manual_seed(0)
-    net = VARIANTS[name].build(s, generator)
+    """What a variant is, with the fingerprint of sweep.start."""
+    u, v, generator = known(name), VARIANTS[name], torch.Generator().manual_seed(0)
+    net = v.build(s, generator)
     images, parts = data.sample(s.batch, generator, s.shape, s.noise)
-    cost = objective(loss, decide(net, images, loss), data.groupings(parts))
-    return {"net": type(net).__name__, "start": sweep.start(net, cost, generator)}
+    cost = objective(u, decide(net, images, u)[0], data.groupings(parts), v.rule)
+    rule = {"rule": v.rule} if v.rule == "matched" else {}
+    return rule | {"net": v.net, "start": sweep.start(net, cost, generator)}
 
 
-def summarise(runs, s=Settings()):
-    """For each loss what was predicted, see expect, and what came out: {name: dict}.
-
-    measured: the shares of the common region that the single networks give, left and
-    right; off: their mean distance from the prediction; gets: who gets it after a cut at
-    1/2, in how many runs; heads, recurrent: the runs that find the two groupings."""
-    found = {}
-    for name, loss in LOSSES.items():
-        own = [[r for (v, _), r in sorted(runs.items()) if v == name + e] for e in NETS]
-        ends = [Counter(r.get("outcome", "died") for r in rows) for rows in own]
-        row = expect(loss, s)
-        shares = torch.tensor([r["shares"][0] for r in own[0] if "shares" in r])
-        off = (shares[..., None] - torch.tensor(row["best"])).abs().amin(-1)
-        row |= {"measured": shares.tolist(), "gets": ends[0]}
-        row["off"] = off.mean().item() if len(off) else None
-        for key, rows, outcomes in zip(("heads", "recurrent"), own[1:], ends[1:]):
-            k, n = sum(r.get("found", False) for r in rows), len(rows)
-            row[key] = {"found": k, "of": n, "outcomes": outcomes}
-            row[key]["interval"] = sweep.wilson(k, n) if n else None
-        if any(own):
-            found[name] = {k: v for k, v in row.items() if k not in ("shares", "curve")}
-    at = {k: ([*KINDS].index(r["kind"]), -r["slides_to"]) for k, r in found.items()}
-    return {name: found[name] for name in sorted(found, key=at.get)}
+def said(value):
+    """A share or several, or the word for it."""
+    if isinstance(value, list):
+        return ", ".join(f"{share:.2f}" for share in value)
+    return value if isinstance(value, str) else f"{value:.2f}"
 
 
-def table(found):
+def summarise(runs):
+    """For each trained loss what predict says, without its curves, and what came out: {name: dict}.
+
+    measured: the shares of the common region that the single networks give, left and right; off:
+    their mean distance from the best ones; gets: who gets it after a cut at 1/2, in how many runs;
+    heads, recurrent, matched: the runs that find the two groupings."""
+    summary = {}
+    for name in LOSSES:
+        own = {end: sweep.of(runs, name + end) for end in NETS}
+        if not any(own.values()):
+            continue
+        found = predict.predict(known(name))
+        even = [pair[0] for pair in found["best"] if max(pair) == min(pair)]
+        measured = [row["shares"][0] for row in own[""] if "shares" in row]
+        shares, best = torch.tensor(measured).view(-1, 2), torch.tensor(even or found["best"])
+        apart = (shares[..., None] - best).abs() if even else (shares[:, None] - best).abs().mean(2)
+        keys = ("predicted", "kind", "slides_to", "cut")
+        row = {key: found[key] for key in keys} | {"best": even or found["best"]}
+        row |= {"measured": measured, "off": apart.amin(-1).mean().item() if measured else None}
+        row["gets"] = Counter(r.get("outcome", "died") for r in own[""])
+        for end in ("-heads", "-recurrent", "-heads-matched"):
+            k, n = sum(r.get("found", False) for r in own[end]), len(own[end])
+            if n or end != "-heads-matched":
+                row[end.split("-")[-1]] = {
+                    "found": k,
+                    "of": n,
+                    "outcomes": Counter(r.get("outcome", "died") for r in own[end]),
+                    "interval": sweep.wilson(k, n) if n else None,
+                }
+        summary[name] = row
+    return dict(sorted(summary.items(), key=lambda item: order(item[1])))
+
+
+def order(row):
+    """In which order losses are shown: by kind, then from the most given."""
+    return list(KINDS).index(row["kind"]), -np.max(row["slides_to"])
+
+
+def table(summary):
     """What summarise returns as a table in Markdown."""
-    head = ["loss", "from", "in", "predicted share", "1/2 slides to", "cut at 1/2"]
-    head += ["off", "gives the region to", "two heads", "two passes"]
+    head = ["loss", "from", "in", "predicted share", "1/2 slides to", "cut at 1/2", "off"]
+    head += ["gives the region to", "two heads", "two passes", "two heads, matched"]
     lines = []
-    for name, r in found.items():
-        best = r["predicted"] if len(r["best"]) > 1 else f"{r['predicted']:.2f}"
+    for name, r in summary.items():
         off = "-" if r["off"] is None else f"{r['off']:.3f}"
-        gets = ", ".join(f"{end} {k}" for end, k in r["gets"].items())
-        pairs = [f"{r[k]['found']}/{r[k]['of']}" for k in ("heads", "recurrent")]
-        cells = [*ABOUT[name], best, f"{r['slides_to']:.2f}", r["cut"], off, gets]
-        lines.append([*cells, *pairs])
+        gets = ", ".join(f"{end} {count}" for end, count in r["gets"].items())
+        cells = [*ABOUT[name], said(r["predicted"]), said(r["slides_to"]), r["cut"], off, gets]
+        lines.append([*cells, *pairs(r)])
     return sweep.markdown(head, lines)
 
 
-def yours(parser, args, s):
-    """Predict what the loss of --loss does and, with --train, train with it."""
-    for name in ("variants", "workers", "plot_only", "out"):
-        if getattr(args, name) is not parser.get_default(name):
-            parser.error(f"argument --{name.replace('_', '-')}: not beside --loss")
-    seeds = args.seeds if args.seeds is not parser.get_default("seeds") else [0]
-    try:
-        print(describe(found := expect(loss := load(args.loss or ""), s)))
-        for seed in seeds if args.train else ():
-            net = VARIANTS["iou"].build(s, torch.Generator().manual_seed(seed))
-            row = train(loss, net, s, seed, args.device)
-            shares = "left gets {:.2f}, right {:.2f}".format(*row["shares"][0])
-            print(f"seed {seed}: {shares}; cut off at 1/2: {row['outcome']}")
-    except (Exception, SystemExit) as e:  # noqa: BLE001 - whatever a loss may raise
-        kind = "" if isinstance(e, ValueError) else f"{type(e).__name__}: "
-        parser.error(f"argument --loss: {kind}{e}".splitlines()[0])
-    return found
+def pairs(row):
+    """How many runs of two heads, two passes and matched heads find the two groupings."""
+    rows = (row.get(key) for key in ("heads", "recurrent", "matched"))
+    return [f"{r['found']}/{r['of']}" if r and r["of"] else "-" for r in rows]
+
+
+def draw(summary):
+    """A row a loss: its best and its trained shares, and what a user gets. Returns the Figure."""
+    fig = Figure(figsize=(14, 3 + 0.44 * len(summary)), layout="constrained")
+    ax, y, places, kind = fig.subplots(), 0, {}, None
+    columns = (1.04, "cut off at 1/2,\nit goes to"), (1.38, "two heads\nfind both")
+    columns += (1.53, "two passes\nfind both"), (1.68, "two heads,\nmatched")
+    for x, text in columns:
+        ax.text(x, -1, text, weight="bold", va="center", fontsize=11)
+    for name, r in summary.items():
+        if kind != r["kind"]:
+            kind = r["kind"]
+            ax.text(0, y, KINDS[kind], weight="bold", va="center", fontsize=11)
+            y += 1
+        if kind == "flat":
+            low, high = r["best"][0], r["best"][-1]
+            ax.barh(y, high - low, 0.5, low, fc="0.85", ec="black", zorder=1)
+        else:
+            best = np.ravel(r["best"])
+            ax.plot(best, [y] * len(best), "D", ms=12, mfc="white", mec="black", clip_on=False)
+        for end in np.unique(r["slides_to"]):
+            if abs(end - 0.5) > 0.05:
+                arrow = {"arrowstyle": "->", "color": "0.5", "shrinkB": 6}
+                ax.annotate("", (end, y), (0.5, y), arrowprops=arrow)
+        for side, (colour, up) in enumerate(((pictures.RED, -0.2), (pictures.YELLOW, 0.2))):
+            x = [pair[side] for pair in r["measured"]]
+            look = {"s": 22, "color": colour, "ec": "black", "lw": 0.5, "zorder": 3}
+            ax.scatter(x, [y + up] * len(x), clip_on=False, **look)
+        gets = [f"{end} {k}" for end, k in r["gets"].most_common()]
+        gets = ", ".join(gets[:2]) + ",\n" * (len(gets) > 2) + ", ".join(gets[2:])
+        for (x, _), text in zip(columns, (gets, *pairs(r))):
+            ax.text(x, y, text, va="center", fontsize=11)
+        title, source, _ = ABOUT[name]
+        places[y] = title if source == "-" else f"{title}\n({source})"
+        y += 1
+    ax.plot([0.5, 0.5], [-0.5, y], color="0.5", ls=":", zorder=0)
+    ax.set_yticks(list(places), list(places.values()), fontsize=11)
+    ax.set(xlim=(-0.02, 1.82), ylim=(y - 0.4, -1.6), xticks=np.linspace(0, 1, 5))
+    ax.set_xlabel("share of the common region that an instance is given", loc="left", fontsize=11)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.spines["bottom"].set_bounds(0, 1)
+    dot = {"marker": "o", "ls": "none", "mec": "black", "ms": 6}
+    diamond = {"marker": "D", "ls": "none", "mec": "black", "mfc": "white", "ms": 9}
+    handles = [
+        Line2D([], [], label="predicted, the best share (two: they tie)", **diamond),
+        Patch(fc="0.85", ec="black", label="predicted: all these are as good"),
+        Line2D([], [], color="0.5", label="predicted, the way from 1/2 (arrow)"),
+        Line2D([], [], mfc=pictures.RED, label="trained: the left instance, a dot a seed", **dot),
+        Line2D([], [], mfc=pictures.YELLOW, label="trained: the right instance", **dot),
+    ]
+    fig.legend(handles=handles, ncols=3, fontsize=11, loc="outside lower center", frameon=False)
+    fig.suptitle("What a loss does with a region that either of two instances could own")
+    return fig
+
+
+def report(runs):
+    """The summary, its picture and its table, see sweep."""
+    summary = summarise(runs)
+    numbers = {"experiment": "losses", "losses": summary}
+    return {"losses.json": numbers, "losses.png": draw(summary)}, table(summary)
 
 
 def main(argv=None):
-    """Run what is missing, draw all: the numbers of losses.json and the Figure. With
-    --loss, the prediction and None."""
-    parser = common.Parser(__doc__)
-    parser.add_training()
-    sweep.add_options(parser, VARIANTS, list(VARIANTS))
-    text = "A loss of your own, of probabilities and truths (n, 2, H, W)."
-    parser.add_argument("--loss", metavar="FILE.py:NAME", help=text)
-    parser.add_argument("--train", action="store_true", help="Train with it, too.")
-    args = parser.parse_args(argv)
-    s, _ = parser.settings(Settings(), args, lambda s: change("iou", s))
-    if args.loss is not None or args.train:
-        return yours(parser, args, s), None
-    import exp_losses  # this file, as the processes of a sweep know it
+    """See sweep.main and, for what is your own, beyond/yours.py."""
+    argv = sys.argv[1:] if argv is None else argv
+    if {flag.partition("=")[0] for flag in argv} & {"--loss", "--masks", "--truths", "--train"}:
+        from beyond import yours
 
-    runs = sweep.collect(parser, args, s, exp_losses, "losses")
-    print(table(found := summarise(runs, s)))
-    numbers = {"experiment": "exp_losses", "losses": found}
-    common.save(f"{args.out}/losses.json", numbers)
-    common.save(f"{args.out}/losses.png", fig := pictures.draw_losses(found, ABOUT))
-    sweep.exit_if_dead(runs)
-    return numbers, fig
+        return yours.main(argv)
+    return sweep.main("landing", argv)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ How a loss is understood:
 3. Input. The loss takes logits if it has a softmax, or if perfect masks cost clearly less as -20
    and 20 than as 0 and 1, and the same as -40 and 40; else, of classes only, log-probabilities
    if these cost nothing where perfect; else probabilities.
-4. A loss is exclusive, so that the shares of a pixel add up to 1 at most, if it takes classes,
-   or if masks that overlap everywhere are not defined.
+4. A loss is exclusive, so that the shares of a pixel add up to 1 at most, if it takes classes
+   (but those of sigmoids), if it is not defined where masks overlap, or says loss.exclusive = True.
 """
 
 import inspect
@@ -51,7 +51,7 @@ def pair():
 def from_masks(mask_a, mask_b):
     """The parts (3, H, W) of two masks (H, W), 0 where off: what only a has, what both have,
     what only b has. ValueError: the masks do not fit, or one of the parts is empty."""
-    a, b = (torch.as_tensor(mask) != 0 for mask in (mask_a, mask_b))
+    a, b = (torch.as_tensor(mask != 0) for mask in (mask_a, mask_b))
     if a.ndim != 2 or a.shape != b.shape:
         shapes = f"{tuple(a.shape)} and {tuple(b.shape)}"
         raise ValueError(f"mask_a and mask_b must both be (H, W), got {shapes}")
@@ -77,7 +77,8 @@ def with_background(masks):
 def blame(error):
     """An exception in one line: its type, its text, and the line that raised it, where there is
     one outside of the installed libraries that line."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename != __file__]
+    frames = traceback.extract_tb(error.__traceback__)
+    frames = [f for f in frames if f.filename != __file__ and f.filename[0] != "<"]
     text = " ".join([str(error), ""]).splitlines()[0].strip()
     if isinstance(error, ValueError) and not frames:
         return text
@@ -125,9 +126,11 @@ class Understood:
 
     def __call__(self, logits, truths):
         if self.exclusive:
-            x = logits if self.input == "logits" else logits.log_softmax(1)
-            x = x.exp() if self.input == "probabilities" else x
-            return self.call(x if self.classes else x[:, 1:], truths)
+            if self.input == "log-probabilities":
+                logits = logits.log_softmax(1)
+            elif self.input == "probabilities":
+                logits = logits.softmax(1)
+            return self.call(logits if self.classes else logits[:, 1:], truths)
         if self.input == "logits" and not self.classes:
             return self.call(logits, truths)
         x = logits.sigmoid()
@@ -173,6 +176,15 @@ class Understood:
             self.error = self.error or blame(e)
             return math.nan
 
+    def leads(self, here, there, truths):
+        """Whether the gradient of call leads from predictions here to those there."""
+        x = here.to(self.kind).requires_grad_()
+        try:
+            (slope,) = torch.autograd.grad(self.call(x.clone(), truths.to(self.kind)), x)
+        except RuntimeError:  # there is no gradient
+            return False
+        return (slope * (there - here)).sum().item() < 0
+
 
 def fit(u, truths, logits):
     """Try a loss in one order and form with truths (n, K, H, W): (0, u that knows its input) or,
@@ -182,10 +194,11 @@ def fit(u, truths, logits):
     undecided = torch.full_like(perfect, 1 / (K + 1))
     if math.isnan(u.cost(undecided, truths)):
         u = replace(u, kind=torch.float32, error="")
+    shares = EPS + (1 - 2 * K * EPS) * perfect  # leaves something to a background of its own
+    least, most = u.cost(shares, truths), u.cost(undecided, truths)
     at = {s: u.cost(s * (2 * perfect - 1), truths) for s in (0, 3, 20, 40)}
-    least, most = (u.cost(x, truths) for x in (perfect.clamp(EPS, 1 - EPS), undecided))
     wave = torch.linspace(-1, 1, perfect.numel()).view_as(perfect).to(perfect)
-    here, shifted = u.cost(wave, truths), u.cost(wave + 1, truths)
+    here, shifted = (u.cost(perfect / 3 + wave / 5 + x, truths) for x in (0.4, 1.4))
     softmax = min(at[3], at[20]) < at[0] and abs(here - shifted) < 1e-5 * abs(here)
     fall = at[0] - at[20]
     sharp = least - at[20] > 0.1 * fall > 0 and abs(at[40] - at[20]) < 0.01 * fall
@@ -204,9 +217,11 @@ def fit(u, truths, logits):
     gain = most - least
     if math.isnan(gain):
         return 3, u.error or "it is not finite"
+    if abs(gain) <= 1e-9 * abs(most) and u.leads(undecided, perfect, truths):
+        return 0, u  # the value says nothing, the gradient does
     if gain <= 1e-3 * max(abs(most), abs(least)):
         costs = f"perfect masks cost {least:.4g}, undecided ones {most:.4g}"
-        return 1, f"{costs}, and not less: of a score give 1 - score"
+        return 1, f"{costs}: perfect ones must cost less (write 1 - score for a score)"
     if u.classes:
         return 0, replace(u, exclusive=softmax or u.input != "logits")
     for k in range(K):
@@ -218,8 +233,8 @@ def fit(u, truths, logits):
         alarms = torch.maximum(perfect, perfect.roll((5, 5), (2, 3))), torch.ones_like(perfect)
         if all(u.cost(x.clamp(EPS, 1 - EPS), truths) - least <= 1e-3 * gain for x in alarms):
             return 2, "false alarms are free"
-        overlapping = u.cost(torch.full_like(perfect, 0.9), truths)
-        u = replace(u, exclusive=math.isnan(overlapping))
+        undefined = math.isnan(u.cost(torch.full_like(perfect, 0.9), truths))
+        u = replace(u, exclusive=getattr(u.loss, "exclusive", undefined))
     return 0, u
 
 
@@ -250,8 +265,9 @@ def understand(loss, parts, logits="auto", classes="auto", order="auto"):
                 break
             misfits.append((rank, f"as {FORMS[form]}: {answer}"))
     if not found:
-        why = min(misfits, key=lambda m: m[0])[1]
-        raise ValueError(f"write a function of pred and target that calls the loss; {why}")
+        rank, why = min(misfits, key=lambda misfit: misfit[0])
+        more = "; write def f(pred, target): return loss(...)" if rank == 3 else ""
+        raise ValueError(f"the loss does not fit {why}{more}")
     if len(found) == 2:
         wave = torch.linspace(-2, 2, truths.numel()).view_as(truths).to(truths)
         classes = torch.cat((-wave[:, :1], wave), 1)
@@ -273,17 +289,19 @@ class Mean:
         with torch.no_grad():
             first, again, other = (self(middle, seed).item() for seed in (0, 0, 1))
         if not math.isclose(first, again, rel_tol=1e-6, abs_tol=1e-12):
-            raise ValueError("the loss is another at every call: hold its schedule still")
+            text = "it must draw its random numbers by torch, and hold a schedule still"
+            raise ValueError(f"the loss differs from call to call: {text}")
         u.random = not math.isclose(first, other, rel_tol=1e-6, abs_tol=1e-12)
-        self.gradient = any(self.slope(self.even(share)).any() for share in (0.1, 0.3))
+        masks = owned(parts, middle[None])
+        self.gradient = bool(self.slope(self.of, masks).any())
 
-    def slope(self, shares):
-        """The gradient by the shares (K,), 0 where there is none."""
-        shares, slope = shares.clone().requires_grad_(), None
-        value = self(shares)
+    def slope(self, mean, x):
+        """The gradient of mean at x, 0 where there is none."""
+        x, slope = x.clone().requires_grad_(), None
+        value = mean(x)
         if value.requires_grad:
-            (slope,) = torch.autograd.grad(value, shares, allow_unused=True)
-        return torch.zeros_like(shares) if slope is None else slope.nan_to_num()
+            (slope,) = torch.autograd.grad(value, x, allow_unused=True)
+        return torch.zeros_like(x) if slope is None else slope.nan_to_num()
 
     def even(self, share):
         """The same share for every instance, (K,)."""
@@ -323,7 +341,7 @@ class Mean:
         logits = (shares / rest.clamp(min=EPS)).log()
         step, before = torch.full_like(logits, 0.4), torch.zeros_like(logits)
         for _ in range(100):
-            slope = self.slope(shares)
+            slope = self.slope(self, shares)
             if self.u.exclusive:
                 slope = slope - (shares * slope).sum()
             way = -slope.sign().where(slope.abs() > level, 0)
@@ -419,7 +437,9 @@ def predict(
     """
     parts, owners = checked(parts, truths, priors)
     K = owners.shape[1]
-    u = understand(loss, parts, logits, classes, order)
+    u = loss
+    if not isinstance(u, Understood):
+        u = understand(loss, parts, logits, classes, order)
     if u.exclusive and owners.sum(1).max() > 1:
         raise ValueError("truths must give a pixel to one owner at most for this loss")
     mean = Mean(u, parts, owned(parts, owners), progress)
@@ -432,28 +452,29 @@ def predict(
     # How much there is to lose: inside of the walls that some losses have at the ends, and at
     # least a hundredth of what masks lose that know nothing.
     size = max(curve.quantile(0.75) - curve.min(), (ignorant - curve.min()) / 100)
-    slack = 1e-3 * size
+    slack = max(1e-3 * size, 1e-9 * curve.abs().max())
+    level = max(slack, 1e-3 * mean.slope(mean, mean.even(0.1)).abs().max().cpu()) / K
     predicted, kind, best = best_even(curve, shares, slack)
     best = [[a] * K for a in best]
 
     # Where shares that differ are better.
     apart = bool(costs.min() < curve.min() - slack)
     place = places[costs.argmin()] if apart else mean.even(shares[curve.argmin()].item())
-    place = mean.descend(place.to(parts), slack / K)
+    place = mean.descend(place.to(parts), level)
     with torch.no_grad():
         deeper = mean(place).cpu() <= min(costs.min(), curve.min()) + slack / 100
     if deeper and place.max() - place.min() > 0.005:
-        best = places[costs <= costs.min() + slack].tolist() if apart else [place.tolist()]
-        kind = "one owner" if sorted(place.tolist()) == [0] * (K - 1) + [1] else "uneven"
-        either = kind == "one owner" and len(best) == K
-        predicted = "one owner, either" if either else place.tolist()
+        owner = sorted(place.tolist()) == [0] * (K - 1) + [1]
+        best = places[costs <= costs.min() + slack].tolist() if owner else [place.tolist()]
+        kind = "one owner" if owner else "uneven"
+        predicted = "one owner, either" if owner and len(best) == K else place.tolist()
 
     # Where undecided masks go, and where if the first has slightly more than the others.
     start = mean.even(1 / (K + 1) if u.exclusive else 1 / 2)
-    end = mean.descend(start, slack / K)
+    end = mean.descend(start, level)
     moved = bool((end - start).abs().max() > 1e-3)
     if moved or u.exclusive:
-        tipped = mean.descend(start + 0.01 * torch.eye(K)[0].to(start), slack / K)
+        tipped = mean.descend(start + 0.01 * torch.eye(K)[0].to(start), level)
         end = tipped if tipped.max() - tipped.min() > 0.5 else end
     words = ["given" if a > 0.52 else "not given" if a < 0.48 else "toss-up" for a in end]
     slides_to, cut = end.tolist(), ", ".join(words)
@@ -463,9 +484,13 @@ def predict(
         slides_to = end.mean().item()
         at = int((shares - slides_to).abs().argmin())
         at = max(at - 1, 0) + int(curve[max(at - 1, 0) : at + 2].argmin())
-        if moved and abs(shares[at] - slides_to) < 0.02:  # as exact as predicted is
+        if moved and kind != "flat" and abs(shares[at] - slides_to) < 0.02:  # as exact as predicted
             slides_to = lowest(curve, shares, at)
         cut = "given" if slides_to > 0.52 else "not given" if slides_to < 0.48 else "toss-up"
+        if kind == "flat" and moved and curve.max() - curve.min() <= slack:
+            # The value is the same everywhere, and the gradient, which trains, is not 0.
+            predicted, best = slides_to, [[slides_to] * K]
+            kind = "one end" if slides_to in (0, 1) else "in between"
     return {
         "predicted": predicted,
         "kind": kind,
@@ -476,7 +501,7 @@ def predict(
         "order": "truth first" if u.truth_first else "prediction first",
         "classes": u.form,
         "exclusive": u.exclusive,
-        "gradient": bool(mean.gradient),
+        "gradient": mean.gradient,
         "takes": u.takes,
         "random": u.random,
         "shares": shares.tolist(),

@@ -1,0 +1,306 @@
+"""What a loss or a pair of masks of your own does, said in lines: see beyond/landing.py."""
+
+import argparse
+import contextlib
+import copy
+import importlib.util
+import sys
+import time
+from itertools import combinations
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+import pictures
+from beyond import landing, sweep
+from beyond.losses import LOSSES
+from beyond.predict import FORMS, blame, from_masks, owned, pair, predict, understand
+
+
+@contextlib.contextmanager
+def imports_of(*folders):
+    """Within it these folders come first for imports, and ours last: a data.py there is found, and
+    ours, which lie in the folder above, is not found by accident."""
+    top = Path(__file__).resolve().parent.parent
+    path, modules = list(sys.path), dict(sys.modules)
+    ours = {k: m for k, m in modules.items() if lies_in(m, top) and k != "__main__"}
+    for name in ours:
+        del sys.modules[name]
+    sys.path[:] = [*folders, *(p for p in path if Path(p).resolve() != top)]
+    try:
+        yield
+    finally:
+        for name, module in list(sys.modules.items()):
+            if name not in modules and any(lies_in(module, Path(f)) for f in folders):
+                del sys.modules[name]
+        sys.modules.update(ours)
+        sys.path[:] = path
+
+
+def lies_in(module, folder):
+    """Whether a module is a file of a folder."""
+    file = getattr(module, "__file__", None)
+    return file is not None and Path(file).resolve().parent == folder
+
+
+def split(text):
+    """An argparse type: FILE.py:NAME -> (path, name)."""
+    path, colon, name = text.rpartition(":")
+    if not (colon and name) and text not in LOSSES:
+        raise argparse.ArgumentTypeError(f"must be FILE.py:NAME, got {text!r}")
+    return path, name
+
+
+def load(path, name):
+    """What a file calls by that name. ValueError: nothing, or the file cannot be run."""
+    stem = Path(path).stem
+    spec = importlib.util.spec_from_file_location(
+        stem if stem not in sys.modules else f"your_{stem}", path
+    )
+    try:
+        module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as e:  # noqa: BLE001 - whatever the file may raise
+        text = predict.blame(e.with_traceback(e.__traceback__.tb_next))
+        raise ValueError(f"cannot run {path!r}: {text}") from None
+    if not hasattr(module, name):
+        raise ValueError(f"there is no {name!r} in {path!r}")
+    return getattr(module, name)
+
+
+def described(found):
+    """What predict returns, in five lines."""
+    how = "one owner of a pixel at most" if found["exclusive"] else "not exclusive"
+    first = f"{found['input']}, {found['order']}, as {FORMS[found['classes']]}; {how}"
+    if found["takes"]:
+        first += f"; of what it returns, {found['takes']}"
+    if found["random"]:
+        first += "; random, so the mean of 16 draws"
+    best, kind, curve = landing.said(found["predicted"]), found["kind"], found["curve"]
+    if kind == "flat":
+        low, high = (end[0] for end in (found["best"][0], found["best"][-1]))
+        best = f"any from {low:.2f} to {high:.2f} (the mean loss is {min(curve):.3g} there"
+        best += f" and at most {max(curve):.3g})"
+    elif kind == "ends tie":
+        best = "0 or 1, which tie; every share between is worse"
+    end = landing.said(found["slides_to"])
+    if not found["gradient"]:
+        end = "nowhere: there is no gradient (a metric, or steps)"
+    elif found["cut"] == "one owner" and kind == "one owner" and len(found["best"]) > 1:
+        end += ", or the other way round"
+    cut = {"given": "given to all", "not given": "given to nobody"}
+    cut |= {"toss-up": "a toss-up, pixel by pixel", "one owner": "given to one owner"}
+    remedy = "match several decisions with the truths one to one, or let one network pass twice"
+    return [
+        f"understood: {first}",
+        f"best share of the common region: {best}",
+        f"an undecided network goes to: {end}",
+        f"a mask cut off at 1/2: {cut.get(found['cut'], found['cut'])}",
+        f"to do: one decision cannot be right for every truth; {remedy} (README.md)",
+    ]
+
+
+def draw(found, parts):
+    """Two masks and, given what predict says, the mean loss in the plane of their shares, with
+    where an undecided network ends. Returns the Figure."""
+    fig = Figure(figsize=(11, 5), layout="constrained")
+    left, ax = fig.subplots(1, 2)
+    masks = owned(parts, torch.ones(1, 2)).float()  # (1, 2, H, W)
+    rgb = pictures.paint(torch.zeros_like(masks[:, :1]), masks)[0]
+    left.imshow(rgb.numpy(), interpolation="nearest")
+    left.set(xticks=[], yticks=[], title="two instances, and what both claim")
+    if found is None:
+        ax.remove()
+        return fig
+    end = found["slides_to"]
+    places, costs = np.array(found["places"]), np.array(found["costs"])
+    # Walls at the ends, as those of a logarithm, would hide what lies between.
+    top = max(np.quantile(costs, 0.9), max(found["curve"][10:90]))
+    levels = np.linspace(costs.min(), top, 21) if top > costs.min() else 21
+    shade = ax.tricontourf(*places.T, costs, levels, cmap="viridis", extend="max")
+    fig.colorbar(shade, label="mean loss over the truths")
+    best = np.array(found["best"]).T
+    ax.plot(*best, "wD", ms=11, mec="black", clip_on=False, label="best")
+    start = [1 / 3 if found["exclusive"] else 1 / 2] * 2
+    end = end if isinstance(end, list) else [end] * 2
+    ax.plot(*zip(start, end), "o:", color="white", mec="black", label="undecided")
+    ax.plot(*end, "r*", ms=18, mec="black", clip_on=False, label="where it goes")
+    ax.set(xlabel="share of the first instance", ylabel="share of the second")
+    ax.legend(loc="upper center", ncols=3, bbox_to_anchor=(0.5, -0.13), frameon=False)
+    ax.set_title(f"best: {landing.said(found['predicted'])}; cut off at 1/2: {found['cut']}")
+    return fig
+
+
+def read(path):
+    """The masks of a file .npy or .png, (H, W) or (n, H, W), as booleans."""
+    if path.suffix == ".npy":
+        return np.load(path) != 0
+    image = matplotlib.image.imread(path)
+    return image[..., :3].any(-1) if image.ndim == 3 else image != 0
+
+
+def pairs(stack):
+    """All pairs of masks (n, H, W) that overlap, as (shared pixels, i, j, parts), the largest
+    overlap first. ValueError: there is none."""
+    found = []
+    for i, j in combinations(range(len(stack)), 2):
+        with contextlib.suppress(ValueError):
+            parts = from_masks(stack[i], stack[j])
+            found.append((int(parts[1].sum()), i, j, parts))
+    if not found:
+        raise ValueError("no two of the masks overlap in part")
+    return sorted(found, key=lambda row: (-row[0], *row[1:3]))
+
+
+def overlap(parts):
+    """The sizes of a pair's parts, and the IoU of its masks where both claim what they share."""
+    first, b, second = (int(part.sum()) for part in parts)
+    return [
+        first,
+        b,
+        second,
+        f"{b / first:.2f}, {b / second:.2f}",
+        f"{b / (first + b + second):.2f}",
+    ]
+
+
+def pair_of(paths):
+    """The parts of the pair in one or two files, and how it overlaps in a text."""
+    masks = [read(path) for path in paths]
+    stack = masks[0] if len(masks) == 1 else np.stack(masks)
+    if stack.ndim != 3:
+        raise ValueError(f"one file of masks must be (n, H, W), got {stack.shape}")
+    found = pairs(stack) if len(masks) == 1 else [(0, 0, 1, from_masks(*masks))]
+    head = ["masks", "own pixels of the first", "shared, b", "of the second", "b/P", "IoU"]
+    lines = [[f"{i}, {j}", *overlap(parts)] for _, i, j, parts in found]
+    text = "IoU is that of the two if both claim what they share; a duplicate is usually above 0.5."
+    return found[0][-1], f"{sweep.markdown(head, lines)}\n{text}"
+
+
+def table(parts, truths, priors):
+    """What each of the losses does, for truths that annotators give and for their average."""
+    weights = torch.tensor(priors or [1.0] * len(truths or [0]))[:, None]
+    kinds = {"": truths}
+    if truths:
+        average = (torch.tensor(truths) * weights).sum(0) / weights.sum()
+        kinds = {"each truth by itself: ": truths, "their average: ": [average.tolist()]}
+    head = ["loss", *(kind + what for kind in kinds for what in ("best share", "goes to", "cut"))]
+    lines = []
+    for name in LOSSES:
+        cells = []
+        for some in kinds.values():
+            try:
+                own = priors if some is truths else None
+                found = predict(landing.known(name), parts, truths=some, priors=own)
+                cells += [landing.said(found[key]) for key in ("predicted", "slides_to", "cut")]
+            except ValueError:
+                cells += ["not defined", "-", "-"]
+        lines.append([landing.ABOUT[name][0], *cells])
+    return sweep.markdown(head, lines)
+
+
+def progress():
+    """What predict is to call: where it takes long, it says how far it is, every three seconds."""
+    said = time.perf_counter()
+
+    def tell(evaluations):
+        nonlocal said
+        if time.perf_counter() - said > 3:
+            said = time.perf_counter()
+            print(f"{evaluations} of about 300 evaluations of the loss", file=sys.stderr)
+
+    return tell
+
+
+def network(thing, seed, size):
+    """A network for images (n, 1, size, size), of a class, a function or a network. ValueError: it
+    does not map them to (n, 2, size, size)."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        net = copy.deepcopy(thing) if isinstance(thing, torch.nn.Module) else thing()
+    with torch.no_grad():
+        shape = tuple(net.eval()(torch.zeros(2, 1, size, size)).shape)
+    if shape != (2, 2, size, size):
+        raise ValueError(f"the network must give (n, 2, {size}, {size}), a mask each, got {shape}")
+    return net
+
+
+def train(args, u, make):
+    """Train a network with a loss, on each of the seeds, and print what it gives."""
+    s = landing.Settings(epochs=args.epochs)
+    for seed in args.seeds:
+        try:
+            generator = torch.Generator().manual_seed(seed)
+            net = landing.VARIANTS["iou"].build(s, generator)
+            if make is not None:
+                net = network(make, seed, s.shape.size)
+            row = landing.train(u, net, s, seed, args.device)
+        except Exception as e:  # noqa: BLE001 - whatever a loss or a network may raise
+            raise ValueError(f"--train: {blame(e)}") from None
+        shares = "left gets {:.2f}, right {:.2f} of the common region".format(*row["shares"][0])
+        print(f"trained, seed {seed}: {shares}; cut off at 1/2: {row['outcome']}", flush=True)
+
+
+def answer(args):
+    """Say what is asked for. Returns what predict does, or None without a loss."""
+    parts = pair()
+    if args.masks:
+        parts, text = pair_of(args.masks)
+        print(text)
+    found = None
+    if args.loss:
+        path, name = args.loss
+        loss = load(path, name) if path else landing.known(name)
+        parts = parts.to(args.device)
+        u = loss if not path else understand(loss, parts, args.logits, args.classes, args.order)
+        options = {"truths": args.truths, "priors": args.priors, "progress": progress()}
+        found = predict(u, parts, **options)
+        print("\n".join(described(found)), flush=True)
+        sweep.save(args.out / "landing.json", found)
+    else:
+        print(table(parts, args.truths, args.priors))
+    sweep.save(args.out / "landing.png", draw(found, parts.cpu()))
+    if args.train:
+        train(args, u, load(*args.net) if args.net else None)
+    return found
+
+
+def main(argv=None):
+    """The command line for what is your own. Returns what predict does."""
+    parser = argparse.ArgumentParser(
+        usage=argparse.SUPPRESS,
+        description=landing.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+    def shares(text):
+        return [float(share) for share in text.split(",")]
+
+    add = parser.add_argument
+    add("--loss", type=split, metavar="FILE.py:NAME")
+    add("--masks", type=Path, nargs="+", metavar="FILE")
+    add("--truths", type=shares, nargs="+", metavar="SHARE,SHARE")
+    add("--priors", type=float, nargs="+", metavar="P")
+    add("--logits", choices=("auto", "yes", "no"), default="auto")
+    add("--classes", choices=("auto", *FORMS), default="auto")
+    add("--order", choices=("auto", "pred-first", "truth-first"), default="auto")
+    add("--train", action="store_true")
+    add("--net", type=split, metavar="FILE.py:NAME")
+    add("--seeds", type=sweep.seeds, default=[0])
+    add("--epochs", type=sweep.count, default=landing.Settings().epochs)
+    add("--device", choices=("cpu", "cuda"), default="cpu")
+    add("--out", type=Path, default=Path("out"))
+    args = parser.parse_args(argv)
+    if not args.loss and (args.train or not (args.masks or args.truths)):
+        parser.error("give --loss FILE.py:NAME")
+    files = [Path(own[0]).resolve().parent for own in (args.loss, args.net) if own and own[0]]
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+        with imports_of(*map(str, files)):
+            return answer(args)
+    except (ValueError, OSError) as e:
+        parser.error(" ".join(str(e).split()))
