@@ -121,7 +121,7 @@ def measure(masks, parts, prior):
     decisions = [
         {
             "outcome": OUTCOMES[kind.argmax()],
-            "outcome_share": dict(zip(OUTCOMES, kind.tolist())),
+            "outcome_share": {o: share for o, share in zip(OUTCOMES, kind.tolist()) if share},
             "ends": [ENDS[k] for k in instances.mode(0).values],
             "shares": given.tolist(),
         }
