@@ -251,8 +251,7 @@ def summarise(runs, variants):
 
 
 def summarise_starts(runs):
-    """The points of STARTS, with the start of their masks, the rule of an untrained mask that has
-    that start and, for where, what they are."""
+    """The points of STARTS, with their start, what it predicts and, for where, what they are."""
     points = summarise(runs, STARTS)
     for q in points:
         p, b = q["p"], SIZES[q["r"]][0] ** 2
@@ -352,18 +351,19 @@ def plot_networks(rows):
 def report(runs):
     """The summaries, the pictures and the tables of the runs, see sweep."""
     points, tested = summarise(runs, PLANE), summarise_starts(runs)
-    agreed, agreed_starts = agreement(points), agreement(tested)
     networks = counted(runs, NETWORKS, "found", True)
     both = counted(runs, [name for pair in PLANNED[2] for name in pair], "outcome", "all")
-    owners = {"experiment": "owners", "points": points, "agreement": agreed, "networks": networks}
-    start = {"experiment": "start", "points": tested, "agreement": agreed_starts, "to_both": both}
-    saved = {"owners.json": owners, "owners_networks.png": plot_networks(networks)}
+    owners = {"experiment": "owners", "points": points, "agreement": agreement(points)}
+    start = {"experiment": "start", "points": tested, "agreement": agreement(tested)}
+    saved = {"owners.json": owners | {"networks": networks}}
+    if networks:
+        saved["owners_networks.png"] = plot_networks(networks)
     if points:
         saved["owners.png"] = plot_plane(points)
     if tested:
-        saved |= {"start.json": start, "start.png": plot_starts(tested)}
+        saved |= {"start.json": start | {"to_both": both}, "start.png": plot_starts(tested)}
     text = "{rule}|{where}|{as_predicted}/{of}|{outcomes_as_predicted}/{of_outcomes}"
-    lines = [text.format(**row).split("|") for row in agreed + agreed_starts]
+    lines = [text.format(**row).split("|") for row in owners["agreement"] + start["agreement"]]
     tables = [sweep.markdown(["rule", "where", "points as predicted", "outcomes"], lines)]
     lines = [[row["title"], f"{row['found']}/{row['of']}"] for row in networks]
     tables.append(sweep.markdown(["network", "finds all"], lines))
