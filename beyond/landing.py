@@ -30,7 +30,7 @@ from beyond import predict, sweep
 from beyond.left_right import FIXED, FOUND, ONE, TWO  # noqa: F401 (FIXED for sweep)
 from beyond.losses import LOSSES
 from beyond.networks import Variant
-from exp_recurrent import Settings
+from exp_recurrent import Settings  # noqa: F401 (for sweep)
 
 FILES, SEEDS = ("losses",), 20
 NETS = {
@@ -213,8 +213,8 @@ def draw(summary):
     """A row a loss: its best and its trained shares, and what a user gets. Returns the Figure."""
     fig = Figure(figsize=(14, 3 + 0.44 * len(summary)), layout="constrained")
     ax, y, places, kind = fig.subplots(), 0, {}, None
-    columns = (1.04, "cut off at 1/2,\nit goes to"), (1.38, "two heads\nfind both")
-    columns += (1.53, "two passes\nfind both"), (1.68, "two heads,\nmatched")
+    columns = (1.04, "cut off at 1/2,\nit goes to"), (1.44, "two heads\nfind both")
+    columns += (1.62, "two passes\nfind both"), (1.8, "two heads,\nmatched")
     for x, text in columns:
         ax.text(x, -1, text, weight="bold", va="center", fontsize=11)
     for name, r in summary.items():
@@ -245,7 +245,7 @@ def draw(summary):
         y += 1
     ax.plot([0.5, 0.5], [-0.5, y], color="0.5", ls=":", zorder=0)
     ax.set_yticks(list(places), list(places.values()), fontsize=11)
-    ax.set(xlim=(-0.02, 1.82), ylim=(y - 0.4, -1.6), xticks=np.linspace(0, 1, 5))
+    ax.set(xlim=(-0.02, 1.95), ylim=(y - 0.4, -1.6), xticks=np.linspace(0, 1, 5))
     ax.set_xlabel("share of the common region that an instance is given", loc="left", fontsize=11)
     ax.spines[["top", "right"]].set_visible(False)
     ax.spines["bottom"].set_bounds(0, 1)

@@ -320,10 +320,16 @@ class Mean:
         if self.u.exclusive:
             logits = with_background(masks).clamp(min=EPS).log()
         logits = logits.to(self.u.kind).expand(len(self.truths), -1, -1, -1)
+        seeds = (seed,)
+        if seed is None and self.u.random:
+            seeds = range(16)
         values = []
-        with torch.random.fork_rng():
-            for k in range(16) if self.u.random and seed is None else (seed or 0,):
-                torch.manual_seed(k)
+        with torch.random.fork_rng(enabled=seeds != (None,)):
+            for k in seeds:
+                if k is not None:
+                    torch.default_generator.manual_seed(k)
+                    if masks.is_cuda:
+                        torch.cuda.manual_seed(k)
                 try:
                     values.append(self.u(logits.clone(), self.truths.clone()))
                 except (Exception, SystemExit) as e:  # noqa: BLE001 - whatever a loss may raise

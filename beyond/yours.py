@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import copy
 import importlib.util
+import math
 import sys
 import time
 from itertools import combinations
@@ -64,7 +65,7 @@ def load(path, name):
         module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as e:  # noqa: BLE001 - whatever the file may raise
-        text = predict.blame(e.with_traceback(e.__traceback__.tb_next))
+        text = blame(e.with_traceback(e.__traceback__.tb_next))
         raise ValueError(f"cannot run {path!r}: {text}") from None
     if not hasattr(module, name):
         raise ValueError(f"there is no {name!r} in {path!r}")
@@ -106,19 +107,19 @@ def described(found):
 def draw(found, parts):
     """Two masks and, given what predict says, the mean loss in the plane of their shares, with
     where an undecided network ends. Returns the Figure."""
-    fig = Figure(figsize=(11, 5), layout="constrained")
-    left, ax = fig.subplots(1, 2)
+    columns = 1 if found is None else 2
+    fig = Figure(figsize=(5.5 * columns, 5), layout="constrained")
+    left, *right = fig.subplots(1, columns, squeeze=False)[0]
     masks = owned(parts, torch.ones(1, 2)).float()  # (1, 2, H, W)
     rgb = pictures.paint(torch.zeros_like(masks[:, :1]), masks)[0]
     left.imshow(rgb.numpy(), interpolation="nearest")
     left.set(xticks=[], yticks=[], title="two instances, and what both claim")
     if found is None:
-        ax.remove()
         return fig
-    end = found["slides_to"]
+    (ax,), end = right, found["slides_to"]
     places, costs = np.array(found["places"]), np.array(found["costs"])
     # Walls at the ends, as those of a logarithm, would hide what lies between.
-    top = max(np.quantile(costs, 0.9), max(found["curve"][10:90]))
+    top = costs[(places.min(1) > 0.05) & (places.max(1) < 0.95)].max()
     levels = np.linspace(costs.min(), top, 21) if top > costs.min() else 21
     shade = ax.tricontourf(*places.T, costs, levels, cmap="viridis", extend="max")
     fig.colorbar(shade, label="mean loss over the truths")
@@ -168,7 +169,8 @@ def overlap(parts):
 
 
 def pair_of(paths):
-    """The parts of the pair in one or two files, and how it overlaps in a text."""
+    """The parts of the pair in one or two files, or of the pair in a file that shares most, and
+    how it overlaps in a text. Of large masks every second pixel is taken, or fewer."""
     masks = [read(path) for path in paths]
     stack = masks[0] if len(masks) == 1 else np.stack(masks)
     if stack.ndim != 3:
@@ -176,30 +178,35 @@ def pair_of(paths):
     found = pairs(stack) if len(masks) == 1 else [(0, 0, 1, from_masks(*masks))]
     head = ["masks", "own pixels of the first", "shared, b", "of the second", "b/P", "IoU"]
     lines = [[f"{i}, {j}", *overlap(parts)] for _, i, j, parts in found]
-    text = "IoU is that of the two if both claim what they share; a duplicate is usually above 0.5."
-    return found[0][-1], f"{sweep.markdown(head, lines)}\n{text}"
+    text = "IoU: of the two if both claim what they share; duplicates are usually above 0.5."
+    parts, step = found[0][-1], math.ceil(max(stack.shape[1:]) / 64)
+    while not parts[:, ::step, ::step].any(-1).any(-1).all():
+        step -= 1
+    if step > 1:
+        text += f" What follows is of one pixel in {step * step}."
+    return parts[:, ::step, ::step], f"{sweep.markdown(head, lines)}\n{text}"
 
 
 def table(parts, truths, priors):
-    """What each of the losses does, for truths that annotators give and for their average."""
-    weights = torch.tensor(priors or [1.0] * len(truths or [0]))[:, None]
-    kinds = {"": truths}
+    """What each of the losses does, for truths that annotators give by themselves and averaged:
+    the lines of a table in Markdown."""
+    kinds = {"": (truths, priors)}
     if truths:
-        average = (torch.tensor(truths) * weights).sum(0) / weights.sum()
-        kinds = {"each truth by itself: ": truths, "their average: ": [average.tolist()]}
+        priors = priors or [1.0] * len(truths)
+        columns = zip(*truths, strict=True)
+        average = [np.average(column, weights=priors) for column in columns]
+        kinds = {"by itself: ": (truths, priors), "averaged: ": ([average], None)}
     head = ["loss", *(kind + what for kind in kinds for what in ("best share", "goes to", "cut"))]
-    lines = []
+    yield sweep.markdown(head, [])
     for name in LOSSES:
-        cells = []
-        for some in kinds.values():
+        cells = [landing.ABOUT[name][0]]
+        for some, often in kinds.values():
             try:
-                own = priors if some is truths else None
-                found = predict(landing.known(name), parts, truths=some, priors=own)
+                found = predict(landing.known(name), parts, truths=some, priors=often)
                 cells += [landing.said(found[key]) for key in ("predicted", "slides_to", "cut")]
-            except ValueError:
-                cells += ["not defined", "-", "-"]
-        lines.append([landing.ABOUT[name][0], *cells])
-    return sweep.markdown(head, lines)
+            except ValueError as e:
+                cells += [str(e), "-", "-"]
+        yield f"| {' | '.join(cells)} |"
 
 
 def progress():
@@ -261,8 +268,11 @@ def answer(args):
         print("\n".join(described(found)), flush=True)
         sweep.save(args.out / "landing.json", found)
     else:
-        print(table(parts, args.truths, args.priors))
+        for line in table(parts, args.truths, args.priors):
+            print(line, flush=True)
     sweep.save(args.out / "landing.png", draw(found, parts.cpu()))
+    if args.train and not found["gradient"]:
+        raise ValueError("--train: there is no gradient to train with")
     if args.train:
         train(args, u, load(*args.net) if args.net else None)
     return found
