@@ -1,5 +1,6 @@
 """What a loss is, and what predict says of it, against what is computed here by other means."""
 
+import importlib
 import json
 import math
 import sys
@@ -55,47 +56,43 @@ def channel(f):
     return indices(f, channel=True)
 
 
+# {module of a library: its losses, each after its own way}
+LIBRARIES = {
+    "torch.nn": """
+        probabilities BCELoss(), probabilities MSELoss(), logits BCEWithLogitsLoss(),
+        logits MultiLabelSoftMarginLoss(), indices CrossEntropyLoss(), indices NLLLoss(),
+        indices CrossEntropyLoss(label_smoothing=0.1)""",
+    "monai.losses": """
+        probabilities DiceLoss(), probabilities TverskyLoss(beta=0.7), logits FocalLoss(),
+        logits DiceLoss(sigmoid=True), logits GeneralizedDiceLoss(sigmoid=True),
+        logits DiceFocalLoss(sigmoid=True), logits MCCLoss(sigmoid=True),
+        channel DiceLoss(to_onehot_y=True; softmax=True),
+        channel DiceCELoss(to_onehot_y=True; softmax=True),
+        channel FocalLoss(to_onehot_y=True; use_softmax=True)""",
+    "segmentation_models_pytorch.losses": """
+        logits DiceLoss('binary'), logits FocalLoss('binary'), logits JaccardLoss('multilabel'),
+        logits TverskyLoss('multilabel'), indices DiceLoss('multiclass'),
+        indices LovaszLoss('multiclass'), logits SoftBCEWithLogitsLoss(), probabilities MCCLoss()""",
+    "torchvision.ops": "logits sigmoid_focal_loss",
+    "kornia.losses": """
+        indices DiceLoss(), indices FocalLoss(0.5), indices TverskyLoss(0.5; 0.5),
+        logits BinaryFocalLossWithLogits(0.25)""",
+    "pytorch_toolbelt.losses": """
+        logits BinaryFocalLoss(), logits BalancedBCEWithLogitsLoss(),
+        indices SoftCrossEntropyLoss(), logits JaccardLoss('multilabel')""",
+}
+
+
 def library_losses():
-    """(way, loss) of PyTorch and of the libraries that are installed."""
-    found = [(probabilities, f()) for f in (nn.BCELoss, nn.MSELoss, nn.SmoothL1Loss)]
-    found += [(logits, f()) for f in (nn.BCEWithLogitsLoss, nn.MultiLabelSoftMarginLoss)]
-    found += [(logits, nn.BCEWithLogitsLoss(pos_weight=torch.tensor(2.0)))]
-    found += [(indices, f()) for f in (nn.CrossEntropyLoss, nn.NLLLoss)]
-    found += [(indices, nn.CrossEntropyLoss(label_smoothing=0.1))]
-    if find_spec("monai"):
-        from monai import losses as m
-
-        softmax = {"softmax": True, "to_onehot_y": True}
-        found += [
-            (probabilities, m.DiceLoss()),
-            (probabilities, m.TverskyLoss(alpha=0.3, beta=0.7)),
-        ]
-        sigmoid = m.GeneralizedDiceLoss, m.DiceFocalLoss, m.MCCLoss
-        found += [(logits, f(sigmoid=True)) for f in sigmoid]
-        found += [(logits, m.DiceLoss(sigmoid=True, squared_pred=True)), (logits, m.FocalLoss())]
-        found += [(channel, f(**softmax)) for f in (m.DiceLoss, m.DiceCELoss)]
-        found += [(channel, m.FocalLoss(use_softmax=True, to_onehot_y=True))]
-    if find_spec("segmentation_models_pytorch"):
-        from segmentation_models_pytorch import losses as s
-
-        found += [(logits, f("binary")) for f in (s.DiceLoss, s.FocalLoss)]
-        found += [(logits, f("multilabel")) for f in (s.JaccardLoss, s.TverskyLoss)]
-        found += [(indices, f("multiclass")) for f in (s.DiceLoss, s.LovaszLoss)]
-        found += [(logits, s.SoftBCEWithLogitsLoss()), (probabilities, s.MCCLoss())]
-    if find_spec("torchvision"):
-        from torchvision.ops import sigmoid_focal_loss
-
-        found += [(logits, sigmoid_focal_loss)]
-    if find_spec("kornia"):
-        from kornia import losses as k
-
-        found += [(indices, f) for f in (k.DiceLoss(), k.FocalLoss(0.5), k.TverskyLoss(0.5, 0.5))]
-        found += [(logits, k.BinaryFocalLossWithLogits(0.25))]
-    if find_spec("pytorch_toolbelt"):
-        from pytorch_toolbelt import losses as t
-
-        found += [(logits, t.BinaryFocalLoss()), (logits, t.BalancedBCEWithLogitsLoss())]
-        found += [(indices, t.SoftCrossEntropyLoss()), (logits, t.JaccardLoss("multilabel"))]
+    """[(way, loss)] of all of LIBRARIES that are installed."""
+    found = []
+    for module, text in LIBRARIES.items():
+        library = module.split(".")[0]
+        if find_spec(library):
+            names = vars(importlib.import_module(module))
+            for way, loss in (row.split(maxsplit=1) for row in text.split(",")):
+                row = globals()[way], eval(loss.replace(";", ","), dict(names))
+                found.append(pytest.param(*row, id=f"{library} {loss}"))
     return found
 
 
@@ -425,6 +422,8 @@ number = 3
 
 
 def test_a_loss_a_network_and_masks_of_your_own(tmp_path, capsys, monkeypatch):
+    few = {name: LOSSES[name] for name in ("iou", "jaccard-metric")}
+    monkeypatch.setattr("beyond.yours.LOSSES", few)
     (tmp_path / "my.py").write_text(YOURS)
     (tmp_path / "data.py").write_text("MINE = True")
     (tmp_path / "losses.py").write_text("def own(p, t): return ((p - t) ** 2).mean()")
@@ -447,12 +446,8 @@ def test_a_loss_a_network_and_masks_of_your_own(tmp_path, capsys, monkeypatch):
     assert (tmp_path / "out/landing.png").read_bytes().startswith(b"\x89PNG")
     a, b, c = torch.zeros(3, 16, 16, dtype=torch.bool)
     a[2:10, 2:10] = b[6:14, 6:14] = c[8:15, 9:15] = True
-    (
-        few = {name: LOSSES[name] for name in ("iou", "jaccard-metric")}
-    monkeypatch.setattr("beyond.yours.LOSSES", few)
-    np.save(tmp_path / "a.npy", a),
-        matplotlib.image.imsave(tmp_path / "b.png", b.numpy(), cmap="gray"),
-    )
+    np.save(tmp_path / "a.npy", a)
+    matplotlib.image.imsave(tmp_path / "b.png", b.numpy(), cmap="gray")
     np.save(tmp_path / "all.npy", torch.stack((a, c, b)))
     parts = from_masks(a.numpy(), b)
     assert parts.sum((1, 2)).tolist() == [48, 16, 48] and torch.equal(parts[1] > 0, a & b)
@@ -461,9 +456,7 @@ def test_a_loss_a_network_and_masks_of_your_own(tmp_path, capsys, monkeypatch):
     _, lines = run("--masks", f"{tmp_path}/all.npy")
     assert [line.split(" | ")[0] for line in lines[2:5]] == ["| 1, 2", "| 0, 2", "| 0, 1"]
     _, lines = run("--truths", "1,0", "0,1")
-    assert any(
-        line.startswith("| Jaccard metric loss | ends tie | 1.00 | given | 0.50") for line in lines
-    )
+    assert lines[3] == "| Jaccard metric loss | ends tie | 1.00 | given | 0.50 | 0.50 | toss-up |"
     for argv, said in (
         (["--loss", f"{file}:no"], "there is no 'no' in"),
         (["--loss", f"{file}:number"], "must be a function"),
