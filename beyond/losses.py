@@ -232,7 +232,7 @@ def cl_dice(p, t):
 def distance(masks):
     """Of every pixel, the distance to the nearest one outside of its mask, 0 if it is outside
     itself: (n, K, H, W). Exact, along the rows and then along the columns."""
-    squares = masks.new_tensor(1e9).where(masks > 0.5, 0)
+    squares = torch.full_like(masks, 1e9).where(masks > 0.5, 0)
     for _ in range(2):
         x = torch.arange(squares.shape[-1], device=masks.device)
         steps = (x[:, None] - x) ** 2  # (W, W), then (H, H)

@@ -324,7 +324,8 @@ class Mean:
         if seed is None and self.u.random:
             seeds = range(16)
         values = []
-        with torch.random.fork_rng(enabled=seeds != (None,)):
+        devices = [masks.device] if masks.is_cuda else []
+        with torch.random.fork_rng(devices, enabled=seeds != (None,)):
             for k in seeds:
                 if k is not None:
                     torch.default_generator.manual_seed(k)
@@ -392,6 +393,19 @@ def best_even(curve, shares, slack):
     return share, "one end" if share in (0, 1) else "in between", [share]
 
 
+def cut(shares, exclusive):
+    """What becomes of shares that differ by some hundredths from network to network: of each at a
+    cut at 1/2 or, where they exclude one another, if the largest class counts."""
+    words = []
+    for k, share in enumerate(shares):
+        rivals = [*shares[:k], *shares[k + 1 :], 1 - sum(shares)] if exclusive else [1 - share]
+        ahead = share - max(rivals)
+        words.append("given" if ahead > 0.04 else "not given" if ahead < -0.04 else "toss-up")
+    if words.count("given") == 1 and words.count("not given") == len(words) - 1:
+        return "one owner"
+    return words[0] if len(set(words)) == 1 else ", ".join(words)
+
+
 def checked(parts, truths, priors):
     """Parts (K + 1, H, W), and truths (G, K) each as often as priors say. ValueError: see predict."""
     parts = torch.as_tensor(pair() if parts is None else parts).double()
@@ -411,41 +425,29 @@ def checked(parts, truths, priors):
     return parts, truths.repeat_interleave(times, 0).to(parts)
 
 
-def predict(
-    loss,
-    parts=None,
-    *,
-    truths=None,
-    priors=None,
-    logits="auto",
-    classes="auto",
-    order="auto",
-    progress=None,
-):
+def predict(loss, parts=None, *, truths=None, priors=None, progress=None, **how):
     """Where a loss leads a network that has learned the own parts: a dict for the JSON.
 
     parts (K + 1, H, W), 0 and 1, are own part 1, the common region, own part 2 to K, as
     data.sample has them; else those of pair(). truths (G, K) are the shares of the common region
     that instances own in each truth; else each of them once all of it. priors say, to a
-    hundredth, how often each is true; else they are equal. logits, classes, order: see
-    understand. progress is called with the number of evaluations so far.
+    hundredth, how often each is true; else they are equal. progress is called with the number of
+    evaluations so far. how is logits, classes or order, see understand.
 
     curve: the mean loss if every mask has the share a of the common region, for a in shares;
     costs: if instances have places (M, K). predicted: the a of the lowest, "ends tie", "flat",
     "one owner, either", or a share for each instance; kind: "ends tie", "one end", "in between",
     "flat", "one owner" or "uneven"; best: all shares of all instances that are as good.
     slides_to: where the gradient leads undecided masks, one share or one for each instance;
-    cut: what a cut at 1/2 makes of that, "given", "not given", "toss-up", "one owner" or one of
-    these for each; gradient: whether there is one. input, order, classes, exclusive, takes,
+    cut: what a cut at 1/2 makes of that, or the largest class, "given", "not given", "toss-up",
+    "one owner" or one of these for each; gradient: whether there is one. input, order, classes, exclusive, takes,
     random: how the loss is understood.
     ValueError: parts, truths or priors that are none; a loss that is not understood, not finite,
     or another at every call; what it raises.
     """
     parts, owners = checked(parts, truths, priors)
     K = owners.shape[1]
-    u = loss
-    if not isinstance(u, Understood):
-        u = understand(loss, parts, logits, classes, order)
+    u = loss if isinstance(loss, Understood) else understand(loss, parts, **how)
     if u.exclusive and owners.sum(1).max() > 1:
         raise ValueError("truths must give a pixel to one owner at most for this loss")
     mean = Mean(u, parts, owned(parts, owners), progress)
@@ -482,26 +484,23 @@ def predict(
     if moved or u.exclusive:
         tipped = mean.descend(start + 0.01 * torch.eye(K)[0].to(start), level)
         end = tipped if tipped.max() - tipped.min() > 0.5 else end
-    words = ["given" if a > 0.52 else "not given" if a < 0.48 else "toss-up" for a in end]
-    slides_to, cut = end.tolist(), ", ".join(words)
-    if words.count("given") == 1 and words.count("not given") == K - 1:
-        cut = "one owner"
+    slides_to = end.tolist()
     if end.max() - end.min() < 0.01:
         slides_to = end.mean().item()
-        at = int((shares - slides_to).abs().argmin())
-        at = max(at - 1, 0) + int(curve[max(at - 1, 0) : at + 2].argmin())
-        if moved and kind != "flat" and abs(shares[at] - slides_to) < 0.02:  # as exact as predicted
-            slides_to = lowest(curve, shares, at)
-        cut = "given" if slides_to > 0.52 else "not given" if slides_to < 0.48 else "toss-up"
-        if kind == "flat" and moved and curve.max() - curve.min() <= slack:
-            # The value is the same everywhere, and the gradient, which trains, is not 0.
+        low = max(int((shares - slides_to).abs().argmin()) - 1, 0)
+        at = low + int(curve[low : low + 3].argmin())
+        if moved and kind != "flat" and abs(shares[at] - slides_to) < 0.02:
+            slides_to = lowest(curve, shares, at)  # as exact as predicted
+        if moved and kind == "flat" and curve.max() - curve.min() <= slack:
+            # The value is the same everywhere, but the gradient, which trains, is not 0.
             predicted, best = slides_to, [[slides_to] * K]
             kind = "one end" if slides_to in (0, 1) else "in between"
+        end = mean.even(slides_to)
     return {
         "predicted": predicted,
         "kind": kind,
         "slides_to": slides_to,
-        "cut": cut,
+        "cut": cut(end.tolist(), u.exclusive),
         "best": best,
         "input": u.input,
         "order": "truth first" if u.truth_first else "prediction first",

@@ -159,6 +159,7 @@ class Kernel(nn.Module):
         (smoothed, {"logits": "yes"}, {"predicted": 0.5, "input": "logits"}),
         (nn.CrossEntropyLoss(), {}, {"predicted": 0.5, "classes": "one-hot", "exclusive": True}),
         (first_channel, {}, {"predicted": 0.5, "classes": "channel", "exclusive": True}),
+        (lambda p, t: -(t * p.log()).sum(1), {}, {"predicted": 0.5, "classes": "one-hot"}),
         (truth_first, {}, {"predicted": 1.0, "order": "truth first", "cut": "given"}),
         (lambda a, b: F.mse_loss(a, b), {}, {"predicted": 0.5, "order": "prediction first"}),
         (points, {}, {"predicted": 0.5, "random": True}),
@@ -197,6 +198,7 @@ def test_a_loss_is_predicted_as_it_is_meant(loss, options, expected):
     [
         (losses.overlap, {}, "perfect masks cost 1, undecided ones 0.07.*write 1 - score"),
         (first_channel, {"classes": "masks"}, "perfect masks cost 0.809.*, undecided ones 0.693"),
+        (lambda p, t: F.mse_loss(p[:, 1:], t[:, 1:]), {"classes": "masks"}, "instance 1 does not"),
         (smoothed, {}, "probabilities or logits: say which"),
         (lambda a, b: losses.tversky_misses(a, b), {}, "name them pred and target"),
         (Kernel(schedule=True), {}, "differs from call to call"),

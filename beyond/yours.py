@@ -94,12 +94,13 @@ def described(found):
         end += ", or the other way round"
     cut = {"given": "given to all", "not given": "given to nobody"}
     cut |= {"toss-up": "a toss-up, pixel by pixel", "one owner": "given to one owner"}
+    where = "the largest class of a pixel" if found["exclusive"] else "a mask cut off at 1/2"
     remedy = "match several decisions with the truths one to one, or let one network pass twice"
     return [
         f"understood: {first}",
         f"best share of the common region: {best}",
         f"an undecided network goes to: {end}",
-        f"a mask cut off at 1/2: {cut.get(found['cut'], found['cut'])}",
+        f"{where}: {cut.get(found['cut'], found['cut'])}",
         f"to do: one decision cannot be right for every truth; {remedy} (README.md)",
     ]
 
