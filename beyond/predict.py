@@ -464,6 +464,9 @@ def predict(loss, parts=None, *, truths=None, priors=None, progress=None, **how)
     level = max(slack, 1e-3 * mean.slope(mean, mean.even(0.1)).abs().max().cpu()) / K
     predicted, kind, best = best_even(curve, shares, slack)
     best = [[a] * K for a in best]
+    if kind == "ends tie":  # and so do corners where some have it and others have not
+        mixed = (places.amin(1) == 0) & (places.amax(1) == 1)
+        best += places[mixed & (costs <= curve.min() + slack)].tolist()
 
     # Where shares that differ are better.
     apart = bool(costs.min() < curve.min() - slack)

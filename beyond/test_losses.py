@@ -266,6 +266,8 @@ def test_the_gradient_is_followed_where_the_value_is_flat():
     at = a[torch.stack(products).argmin()].item()
     assert found["slides_to"] == found["predicted"] == pytest.approx(at, abs=5e-3)
     assert max(found["curve"]) == pytest.approx(2) == min(found["curve"])
+    four = sorted(predict(losses.iou)["best"])
+    assert four == [[0, 0], [0, 1], [1, 0], [1, 1]]
     even, one = (losses.softmax_dice(masks_of(*x), TRUTHS).mean() for x in ((0.5, 0.5), (1, 0)))
     assert [one.item(), even.item()] == pytest.approx([0.1111, 0.1143], abs=1e-4)
 

@@ -184,7 +184,7 @@ def pair_of(paths):
     while not parts[:, ::step, ::step].any(-1).any(-1).all():
         step -= 1
     if step > 1:
-        text += f" What follows is of one pixel in {step * step}."
+        text += f" What follows uses one pixel in {step * step}."
     return parts[:, ::step, ::step], f"{sweep.markdown(head, lines)}\n{text}"
 
 
