@@ -59,7 +59,6 @@ def test_a_recorded_run_trained_again_is_the_same(name, seed):
     assert (end["outcome"], end["score"]) == (row["outcome"], pytest.approx(row["score"], abs=1e-3))
     for now, then in zip(end["decisions"], row["decisions"], strict=True):
         assert now["shares"] == pytest.approx(then["shares"], abs=1e-3)
-        assert now["ends"] == then["ends"] and now.keys() == then.keys()
 
 
 def test_runs_end_in_rows_as_the_recorded_ones():
@@ -79,8 +78,7 @@ def test_arms_are_equal_have_their_pixels_and_touch_the_square_alone(K, r):
     around = [{(y + v, x + u) for y, x in arm for v, u in ways} for arm in arms]
     assert all(near & square for near in around) and parts.sum(1).max() == 1
     assert not any(around[i] & arms[j] for i, j in product(range(K), range(K)) if i != j)
-    pair = data.sample(2, generator(1))  # which two arms with b = P are
-    assert (K, r) != (2, 1) or torch.equal(images, pair[0]) and torch.equal(parts, pair[1])
+    assert (K, r) != (2, 1) or all(map(torch.equal, (images, parts), data.sample(2, generator(1))))
 
 
 @pytest.mark.parametrize("K", [2, 3, 4])
@@ -88,8 +86,7 @@ def test_decisions_are_called_by_what_they_give_to_whom(K):
     _, parts = data.sample(3, generator(3), owners.Arms(K, 0.5))
     own, square = parts[:, [0, *range(2, K + 1)]], parts[:, 1:2]  # (n, K or 1, H, W)
     decisions = [own + (torch.arange(K) < k)[:, None, None] * square for k in range(K + 1)]
-    decisions += [own + 0.5 * square, own.clone()]
-    decisions[-1][:, 0] = 0  # has no own part
+    decisions += [own + 0.5 * square, own * (torch.arange(K) > 0)[:, None, None]]
     row = owners.measure(torch.stack(decisions, 1), parts, [1 / K] * K)
     names = ["nobody", "one", *["some"] * (K - 2), "all", "split", "unlearned"]
     assert row["outcome"] == " + ".join(names) and not row["found"]
@@ -111,11 +108,11 @@ def test_the_score_is_that_of_counted_pixels_each_grouping_with_its_own_prior(K)
             sums[d] += ((truth & masks[n, d, k]).sum() / (truth | masks[n, d, k]).sum()).item()
         score += prior[grouping] * max(sums) / 2
     assert owners.measure(masks.float(), parts, prior)["score"] == pytest.approx(score, abs=1e-5)
-    assert owners.Arms(K).priors(0.7) == ([0.7, 1 - 0.7] if K == 2 else [1 / K] * K)
 
 
 def test_pies_show_outcomes_and_rings_what_was_predicted():
-    points = owners.summarise_starts(sweep.distinct(recorded(owners)))
+    died = {"variant": "K2-m0.5-r1", "seed": 99, "error": "no memory"}
+    points = owners.summarise_starts(sweep.distinct([*recorded(owners), died]))
     patches = owners.plot_starts(points).axes[0].patches
     for q, ring, given in zip(points, patches[::5], patches[1::5], strict=True):
         assert (ring.get_facecolor()[2] > 0.5) == (q["predicted"] == "not given")  # it is blue
@@ -134,8 +131,7 @@ def test_the_network_of_wang_et_al_is_ours_but_for_each_of_its_differences(name)
     assert (calls[0][0][:, 1:] == mask).all() and (calls[1][1] == state).all()
     seen = logits[:, 0] if "logits" in name else torch.sigmoid(logits[:, 0])
     assert torch.equal(calls[2][0][:, 1:], seen) and net.sees_mask == ("logits" not in name)
-    kinds = [type(module).__name__ for module in net.unet.merge.modules()]
-    assert ("GroupNorm" in kinds) == ("bare" not in name)
+    assert str(net.unet.merge).count("GroupNorm") == (0 if "bare" in name else 4)
     x = calls[1][0]  # a gate of blocks keeps at most half of an old state, and adds a tanh
     assert (net.unit(x, torch.full_like(x, 5.0)) <= 3.5).all() == ("blocks" in name)
 
@@ -155,15 +151,19 @@ def test_a_push_moves_what_it_says_by_what_it_says(name, idle, monkeypatch):
         assert moved <= {"head.weight", "head.bias"}
         own, other = moves["head.weight"].unflatten(0, (2, 2))[[idle, 1 - idle]]
         assert own.any() == (which != "none") and not other.any()
+    if which == "left":
+        images, parts = data.sample(4, generator(19))
+        scores = data.score(exp_dual.decide(before, images), data.groupings(parts))[:, idle, 0]
+        scores.mean().backward()
+        assert torch.allclose(net.head.weight.grad, -before.head.weight.grad, atol=1e-6)
 
 
 def test_both_heads_train_as_in_exp_dual_and_go_on_with_adams_moments(monkeypatch):
-    s, seen, train = equilibrium.Settings(**QUICK, m=0.7), [], sweep.train
-
     def spy(net, optimiser, batch, steps):
         seen.append(copy.deepcopy(optimiser.state_dict()))
         train(net, optimiser, batch, steps)
 
+    s, seen, train = equilibrium.Settings(**QUICK, m=0.7), [], sweep.train
     monkeypatch.setattr(sweep, "train", spy)
     monkeypatch.setattr(equilibrium, "AFTER", 1)
     v, stream = equilibrium.VARIANTS["heads"], generator(3 + data.SEEDS)
