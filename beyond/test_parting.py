@@ -1,0 +1,152 @@
+"""Rules by which decisions are held against groupings, and what they do to two decisions: the claims
+of rules.py and exp_parting.py."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+import data
+from beyond import exp_parting, networks, rules
+from exp_recurrent import Settings
+
+
+def generator(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+# Rules
+
+
+def some_scores(n, D, G=2):
+    return 2 * torch.rand(n, D, G, generator=generator(1)).double()
+
+
+def test_matching_is_the_best_of_all_pairings_counted_one_by_one():
+    for D, G in ((2, 2), (3, 3), (4, 4), (3, 2)):
+        scores = some_scores(20, D, G)
+        weights = torch.arange(1.0, G + 1)[None] / sum(range(1, G + 1))
+        pairings = [
+            sum(weights[0, g] * scores[:, way[g], g] for g in range(G))
+            for way in itertools.permutations(range(D), G)
+        ]
+        best = torch.stack(pairings).amax(0)
+        assert torch.allclose(rules.value("matched", scores, weights), best)
+        smooth = rules.value("matched-smooth", scores, weights, 1e4)
+        assert torch.allclose(smooth, best, atol=1e-3)
+    with pytest.raises(ValueError, match="at most 6, got 7"):
+        rules.pairings(some_scores(1, 7), torch.ones(1, 2))
+
+
+def test_sharing_out_a_batch_is_the_best_of_all_ways_to_share_it():
+    scores = some_scores(6, 2)[..., 0]  # one truth an image
+    for low, high in ((1 / 2, 1 / 2), (1 / 3, 1 / 3), (1 / 3, 2 / 3)):
+        best = max(
+            sum(scores[i, 0] if i in one else scores[i, 1] for i in range(6))
+            for k in range(round(6 * low), round(6 * high) + 1)
+            for one in itertools.combinations(range(6), k)
+        )
+        assert torch.isclose(rules.shared_out(scores, low, high).sum(), best)
+    weights = torch.eye(2)[torch.tensor([0, 1, 1, 0, 1, 0])].double()
+    own = (some_scores(6, 2) * weights[:, None]).sum(2)
+    shared = rules.value("balanced", some_scores(6, 2), weights)
+    assert torch.equal(shared, rules.shared_out(own, 1 / 2, 1 / 2))
+    uneven = rules.value("shared 0.7", some_scores(6, 2), weights)
+    assert (uneven == own[:, 0]).sum() == 4 and (uneven == own[:, 1]).sum() == 2
+
+
+def test_other_rules_are_what_they_say():
+    scores = torch.tensor([[[1.0, 0.4], [0.2, 0.5]], [[1.0, 0.9], [0.2, 0.3]]]).double()
+    halves = torch.tensor([[0.25, 0.75]]).double()
+    expected = {
+        "hard": [0.25 + 0.375, 0.25 + 0.675],
+        "order": [0.25 + 0.375, 0.25 + 0.225],
+        "relaxed 0.2": [0.8 * 0.625 + 0.2 * 0.35, 0.8 * 0.925 + 0.2 * 0.275],
+        "relaxed": [0.95 * 0.625 + 0.05 * 0.35, 0.95 * 0.925 + 0.05 * 0.275],
+        "two-sided 0.2": [0.8 * 0.625 + 0.2 * 0.75, 0.8 * 0.925 + 0.2 * 0.65],
+        "evolving 0.5": [0.25 * 0.6 + 0.75 * 0.45, 0.25 * 0.6 + 0.75 * 0.6],
+        # The first image is shared by itself; of the second a quarter goes to decision 2.
+        "capped 0.75": [0.625, 0.925 - 0.25 * 0.6],
+    }
+    for rule, values in expected.items():
+        assert rules.value(rule, scores, halves, progress=0.4).tolist() == pytest.approx(values)
+    late = rules.value("evolving 0.5", scores, halves, progress=0.6)
+    assert torch.equal(late, rules.value("hard", scores, halves))
+    for rule, progress in (("soft", 0), ("annealed", 1)):
+        sharp = rules.value(rule, scores, halves, 1e4, progress)
+        assert torch.allclose(sharp, rules.value("hard", scores, halves), atol=1e-3)
+    even = rules.value("annealed", scores, halves, 100.0, 0)  # T = 1: weights e^s
+    share = np.exp(scores.numpy()) / np.exp(scores.numpy()).sum(1, keepdims=True)
+    assert torch.allclose(even, torch.from_numpy((share * scores.numpy()).sum(1)) @ halves[0])
+    with pytest.raises(ValueError, match="got 'none'"):
+        rules.value("none", scores, halves)
+
+
+# Lead and parting
+
+
+@pytest.mark.parametrize("rule", ["soft", "matched-smooth"])
+def test_the_maximum_feeds_lead_and_parting_and_matching_feeds_no_lead(rule):
+    beta, common = 100.0, torch.full((4,), 0.7).double()
+    ways = [torch.tensor(way) for way in (exp_parting.LEAD, exp_parting.PARTING)]
+
+    def worth(x):
+        return exp_parting.worth(rule, common + x[0] * ways[0] + x[1] * ways[1], beta)
+
+    bend = torch.autograd.functional.hessian(worth, torch.zeros(2).double())
+    lead = beta / 4 if rule == "soft" else 0.0
+    assert torch.allclose(bend, torch.tensor([[lead, 0], [0, beta / 4]]).double(), atol=1e-9)
+    if rule == "matched-smooth":  # level everywhere, not only near 0
+        values = [worth(torch.tensor([lead, 0.3])) for lead in (-1.0, 0.0, 0.5)]
+        assert torch.allclose(torch.stack(values), values[0])
+    # Rates one and two along the ways, not coupled: the plane's flow is the linear one near 0.
+    gram = np.outer(exp_parting.LEAD, exp_parting.LEAD)
+    gram = gram + 2 * np.outer(exp_parting.PARTING, exp_parting.PARTING)
+    drive, matrix = exp_parting.growth(gram, rule, beta)
+    left, right = 3e-5, -1e-5
+    speeds = exp_parting.flow(np.array(left), np.array(right), rule, 1, 2, beta)
+    dlead, dparting = matrix @ [(left + right) / 2, (left - right) / 2]
+    assert drive == pytest.approx([0, 0])
+    assert speeds == pytest.approx((dlead + dparting, dlead - dparting), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", exp_parting.MAXIMUM)
+@pytest.mark.parametrize("rule", ["soft", "matched-smooth"])
+def test_one_small_gradient_step_moves_lead_and_parting_as_the_gram_matrix_says(name, rule):
+    s, beta, rate = Settings(width=8), 1.0, 1e-6
+    net = exp_parting.VARIANTS[name].build(s, generator(2)).double()
+    images, parts = data.sample(1, generator(3))
+    images, truths = images.double(), data.groupings(parts).double()
+
+    def ways():
+        scores = data.score(networks.decide(net, images), truths)[0]  # (2, 2)
+        left, right = (scores[0] - scores[1]).tolist()
+        return np.array([left + right, left - right]) / 2, scores.flatten()
+
+    before, scores = ways()
+    drive, matrix = exp_parting.growth(
+        exp_parting.gram_matrix(net, images, truths).numpy(), rule, beta
+    )
+    exp_parting.worth(rule, scores, beta).backward()
+    with torch.no_grad():
+        for p in net.parameters():
+            if p.grad is not None:
+                p += rate * p.grad
+    moved = (ways()[0] - before) / rate
+    # The formula is linear in lead and parting, which are small here.
+    assert moved == pytest.approx(drive + matrix @ before, rel=0.01, abs=1e-5)
+
+
+def test_runs_are_predicted_by_the_signs_where_they_leave_the_middle():
+    def row(*ways):
+        return {"scores": [[k, a, b, 0.0, 0.0] for k, (a, b) in enumerate(ways)]}
+
+    assert exp_parting.predicted(row((0, 0), (0.1, 0.1), (0.3, -0.1), (0.5, 0.5)))
+    assert not exp_parting.predicted(row((0, 0), (0.1, -0.1), (0.1, 0.3), (0.5, -0.5)))
+    assert not exp_parting.predicted(row((0, 0), (0.1, -0.1)))
+    steps, left, right = exp_parting.differences({"scores": [[7, 5, 4, 2, 3]]})
+    assert [*steps, *left, *right] == [7, 3, 1]
+    assert exp_parting.end_of({"found": False, "outcome": "both + unlearned"}) == (
+        "one decision unlearned"
+    )
