@@ -343,8 +343,8 @@ def plot_networks(rows):
     for y, row in enumerate(rows):
         ax.plot(row["interval"], [y, y], "k|-", [row["found"] / row["of"]], [y], "ko")
     ax.set_yticks(range(len(rows)), ["{title}: {found} of {of}".format(**row) for row in rows])
-    ax.set(xlim=(-0.02, 1.02), ylim=(len(rows) - 0.5, -0.5), xlabel="of the runs (95% interval)")
-    ax.set_title("How often do T decisions find all groupings of K instances? (r = 1)")
+    ax.set(xlim=(-0.02, 1.02), ylim=(len(rows) - 0.5, -0.5), xlabel="share of runs (95% interval)")
+    ax.figure.suptitle("How often do T decisions find all groupings of K instances? (r = 1)")
     return ax.figure
 
 
