@@ -30,8 +30,8 @@ HANDED_ON = {
     ),
 }
 REMEDIES = {
-    "relaxed": Variant("Dual heads, relaxed maximum", "UNet", TWO, "relaxed"),
-    "annealed": Variant("Dual heads, annealed maximum", "UNet", TWO, "annealed"),
+    "relaxed": Variant("Two heads, relaxed maximum", "UNet", TWO, "relaxed"),
+    "annealed": Variant("Two heads, annealed maximum", "UNet", TWO, "annealed"),
 }
 OTHER_UNIT = {
     "dru": Variant("Recurrent, a DRU for the GRU", "RecurrentUNet", {"unit": "dru"}),
@@ -39,12 +39,12 @@ OTHER_UNIT = {
 }
 COIN = {
     "single-coin": Variant("Single decision, a coin", "UNet", ONE, coin=True),
-    "dual-coin": Variant("Dual heads, a coin", "UNet", TWO, coin=True),
+    "dual-coin": Variant("Two heads, a coin", "UNet", TWO, coin=True),
     "recurrent-coin": Variant("Recurrent, a coin", "RecurrentUNet", coin=True),
 }
 SHARPNESS = {}
 for name, title, net, options in (
-    ("dual", "Dual heads", "UNet", TWO),
+    ("dual", "Two heads", "UNet", TWO),
     ("recurrent", "Recurrent", "RecurrentUNet", {}),
     ("told-step", "Told only the pass", "ToldPass", {}),
 ):
@@ -55,13 +55,13 @@ for name, title, net, options in (
     SHARPNESS[f"{name}-hard"] = Variant(f"{title}, hard maximum", net, options, "hard")
 LONGER = {
     "single-long": Variant("Single decision, 100 epochs", "UNet", ONE, other=LONG),
-    "dual-long": Variant("Dual heads, 100 epochs", "UNet", TWO, other=LONG),
+    "dual-long": Variant("Two heads, 100 epochs", "UNet", TWO, other=LONG),
 }
 # The best of 36 settings of two heads, of sharpness, step size, width and batch, on seeds 1000 to
 # 1002; the search is in the history, its runs are in beyond/rows/seeds_1000_1002.
 STRONGEST = {
     "dual-beta-5-step-0.001-width-24": Variant(
-        "Dual heads, sharpness 5, step size 0.001, width 24",
+        "Two heads, sharpness 5, step size 0.001, width 24",
         "UNet",
         TWO,
         other={"beta": 5.0, "learning_rate": 0.001, "width": 24},

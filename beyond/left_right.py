@@ -29,7 +29,7 @@ FIXED = {
 ONE, TWO = {"out_channels": 2}, {"out_channels": 4}
 PAPER = {
     "single": Variant("Single decision: one U-Net", "UNet", ONE),
-    "dual": Variant("Dual heads: two decisions at once", "UNet", TWO),
+    "dual": Variant("Two heads: two decisions at once", "UNet", TWO),
     "recurrent": Variant("Recurrent: mask and state fed back", "RecurrentUNet"),
 }
 INGREDIENTS = {
