@@ -149,9 +149,7 @@ def train(v, s, seed, device, say=lambda text: None):
     """Train the network of a Variant: returns it, its history, a dict a recorded step, and a
     film, at these steps its masks of the first test images."""
     s = v.settings(s)
-    net = v.build(s, torch.Generator().manual_seed(seed))
-    net = net.to(device, memory_format=torch.channels_last)  # faster on a CPU
-    generator = torch.Generator(device).manual_seed(seed + data.SEEDS)
+    net, generator = v.begin(s, seed, device)
     watched = held_out(s, seed, device)[0][:3]
     steps = s.epochs * s.steps_per_epoch
     moments = common.recorded(steps) | set(range(0, steps, s.steps_per_epoch))

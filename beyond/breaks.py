@@ -11,12 +11,13 @@ from importlib.util import find_spec
 
 import common
 import data
+import exp_recurrent
 from beyond import left_right, sweep
-from beyond.left_right import FIXED, TWO  # noqa: F401 (for sweep)
+from beyond.left_right import TWO
 from beyond.networks import Variant
-from exp_recurrent import Settings  # noqa: F401 (for sweep)
 
 FILES, SEEDS = ("breaks",), 10
+Settings, FIXED = exp_recurrent.Settings, left_right.FIXED
 TWICE = {f"shape.{name}": 2 * pixels for name, pixels in vars(data.Shape()).items()}
 SETTINGS = {
     name: Variant(title, "RecurrentUNet", other=other)

@@ -12,12 +12,13 @@ goes on. Parts that ran elsewhere are put together by appending their files of r
 from dataclasses import replace
 
 import common
+import exp_recurrent
 from beyond import left_right, sweep
-from beyond.left_right import ALIKE, FIXED, INGREDIENTS, ONE, PAPER, SEEING, TWO  # noqa: F401
+from beyond.left_right import ALIKE, INGREDIENTS, ONE, PAPER, SEEING, TWO
 from beyond.networks import Variant
-from exp_recurrent import Settings  # noqa: F401 (for sweep)
 
 FILES, SEEDS = ("controls",), 20
+Settings, FIXED = exp_recurrent.Settings, left_right.FIXED
 LONG = {"epochs": 100}
 HANDED_ON = {
     "mask-detached": Variant("Recurrent, the mask detached", "Handing", {"mask": "detached"}),

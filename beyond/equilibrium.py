@@ -96,10 +96,8 @@ def run(name, seed, s, device):
     """Train two heads; if one ends in "both" and one unlearned, push them in every way and train
     on: a dict for a row. after has for each of PUSHES what pushed returns."""
     v, begun = VARIANTS[name], time.perf_counter()
-    net = v.build(s, torch.Generator().manual_seed(seed))
-    net = net.to(device, memory_format=torch.channels_last)
+    net, generator = v.begin(s, seed, device)
     optimiser = v.optimiser(net, s)
-    generator = torch.Generator(device).manual_seed(seed + data.SEEDS)
     train(net, optimiser, generator, s, s.epochs * s.steps_per_epoch)
     ends, _ = tested(net, s, seed, device)
     after = {}

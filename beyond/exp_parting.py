@@ -29,11 +29,12 @@ import common
 import data
 import pictures
 from beyond import left_right, rules, sweep
-from beyond.left_right import ALIKE, FIXED, FOUND, INGREDIENTS, PAPER, SEEING  # noqa: F401
+from beyond.left_right import ALIKE, FOUND, INGREDIENTS, PAPER, SEEING
 from beyond.networks import decide
 from exp_recurrent import Settings
 
 FILES, SEEDS = ("parting", "seeds_200_259/parting"), 20
+FIXED = left_right.FIXED
 # The networks, and what they are called here; the last five are matched, too.
 TITLES = {
     "alike-1e-3": "two U-Nets alike but for 1e-3",
@@ -126,9 +127,7 @@ def run(name, seed, s, device):
     {steps: Γ} on seeds below RATES_UP_TO; what it ends in, as in left_right.run."""
     v = VARIANTS[name]
     s = v.settings(s)
-    net = v.build(s, torch.Generator().manual_seed(seed))
-    net = net.to(device, memory_format=torch.channels_last)
-    generator = torch.Generator(device).manual_seed(seed + data.SEEDS)
+    net, generator = v.begin(s, seed, device)
     weights = torch.tensor([[s.m, 1 - s.m]], device=device)
     images, parts = data.held_out(s, seed, device)
     seen, truths = images[:SEEN], data.groupings(parts[:SEEN])
@@ -413,9 +412,8 @@ def report(runs):
 def save_film(out):
     """Train two heads, matched, as the experiments do, seed 0, and save OUT/matched.gif."""
     s, v, seed = Settings(), VARIANTS["dual-matched"], 0
-    net = v.build(s, torch.Generator().manual_seed(seed))
+    net, generator = v.begin(s, seed, "cpu")
     images, parts = (x[:3] for x in data.held_out(s, seed, "cpu"))
-    generator = torch.Generator().manual_seed(seed + data.SEEDS)
     steps, history, film = s.epochs * s.steps_per_epoch, [], []
     halves = torch.tensor([[s.m, 1 - s.m]])
 
@@ -432,7 +430,7 @@ def save_film(out):
                 film.append(decide(net, images))
 
     sweep.train(net, v.optimiser(net, s), batch, steps, watch)
-    shown = "two at once, matched", "decision", history, film, images, parts
+    shown = "Two at once, matched", "decision", history, film, images, parts
     out.mkdir(parents=True, exist_ok=True)
     common.save(out / "matched.gif", lambda path: pictures.save_film(path, *shown))
 

@@ -66,7 +66,7 @@ def show_owner(images, parts, weights, share, generator):
     the common region to 1/2: these images show their owner. weights (n, 2) says who it is."""
     shows = torch.rand(len(images), generator=generator, device=images.device) < share
     other = (parts[:, [2, 0]] * weights[:, :, None, None]).sum(1, keepdim=True)  # (n, 1, H, W)
-    images -= 0.5 * other * shows[:, None, None, None]
+    images[shows] -= other[shows] / 2
 
 
 def tested_where_shown(net, s, seed, device, generator):
@@ -77,7 +77,7 @@ def tested_where_shown(net, s, seed, device, generator):
     weights = torch.stack((left, ~left), 1).float()  # (n, 2)
     show_owner(images, parts, weights, 1, generator)
     ious = data.iou((decide(net, images) > 0.5).float(), data.groupings(parts))
-    right = ((ious >= data.EXACT).all(-1) * weights[:, None]).sum(-1) > 0  # (n, D)
+    right = ((ious >= data.EXACT).all(-1) & (weights[:, None] > 0)).any(-1)  # (n, D)
     return {
         "shown_any": right.any(1).float().mean().item(),
         "shown_each": right.float().mean(0).tolist(),
@@ -94,9 +94,7 @@ def run(v, seed, s, device):
     or the other.
     """
     s = v.settings(s)
-    net = v.build(s, torch.Generator().manual_seed(seed))
-    net = net.to(device, memory_format=torch.channels_last)
-    generator = torch.Generator(device).manual_seed(seed + data.SEEDS)
+    net, generator = v.begin(s, seed, device)
     # A stream of its own, so that with and without coins the images are the same.
     coins = torch.Generator(device).manual_seed(seed + 3 * data.SEEDS)
     steps, found_at = s.epochs * s.steps_per_epoch, None

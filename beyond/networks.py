@@ -7,12 +7,12 @@ are those of UNet; the weights are drawn from generator.
 """
 
 import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
 
-from beyond.sweep import changed
+import data
 from recurrent_unet import ConvGRU
 from unet import UNet, block, initialise
 
@@ -256,6 +256,13 @@ NETWORKS = {
 }
 
 
+def changed(s, values):
+    """A copy of Settings s with these values, {"m": 0.7, "shape.square": 6}."""
+    own = {name: value for name, value in values.items() if "." not in name}
+    sizes = {name.removeprefix("shape."): value for name, value in values.items() if "." in name}
+    return replace(s, shape=replace(s.shape, **sizes), **own)
+
+
 @dataclass(frozen=True)
 class Variant:
     """What a variant is called and what it changes; the rest is as in the Settings."""
@@ -280,6 +287,13 @@ class Variant:
         if self.net in ("RecurrentUNet", "Handing", "Released", "ToldPass"):
             options["steps"] = s.steps
         return NETWORKS[self.net](**options | self.options)
+
+    def begin(self, s, seed, device):
+        """A new network on a device and the generator of its training images, as in the
+        experiments."""
+        net = self.build(s, torch.Generator().manual_seed(seed))
+        net = net.to(device, memory_format=torch.channels_last)  # faster on a CPU
+        return net, torch.Generator(device).manual_seed(seed + data.SEEDS)
 
     def optimiser(self, net, s):
         """What trains its network."""

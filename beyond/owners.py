@@ -25,8 +25,8 @@ import common
 import data
 import exp_recurrent
 import pictures
-from beyond import rules, shares, sweep
-from beyond.left_right import FIXED, FOUND  # noqa: F401 (for sweep)
+from beyond import left_right, rules, shares, sweep
+from beyond.left_right import FOUND
 from beyond.networks import Variant, decide
 
 # For r = b/P: the square's side; of an arm the bar next to it and the lobe at its end, each
@@ -176,6 +176,7 @@ for name in MATCHED:
     NETWORKS[f"{name}-matched"] = replace(v, title=f"{v.title}, matched", rule="matched")
 VARIANTS = PLANE | STARTS | NETWORKS
 FILES, SEEDS, DEFAULT = ("owners", "start"), 10, list(VARIANTS)
+FIXED = left_right.FIXED
 Settings = partial(exp_recurrent.Settings, shape=Arms())
 # Whose counts are compared, in lists written down before, p corrected within each.
 PLANNED = [
@@ -198,9 +199,7 @@ def run(name, seed, s, device):
     """Train a variant as the experiments do and test it: a dict for a row."""
     v = VARIANTS[name]
     s = v.settings(s)
-    net = v.build(s, torch.Generator().manual_seed(seed))
-    net = net.to(device, memory_format=torch.channels_last)
-    generator = torch.Generator(device).manual_seed(seed + data.SEEDS)
+    net, generator = v.begin(s, seed, device)
     begun, steps = time.perf_counter(), s.epochs * s.steps_per_epoch
     sweep.train(net, v.optimiser(net, s), lambda _: [loss_of(net, v, s, generator)], steps)
     seconds = round(time.perf_counter() - begun, 2)

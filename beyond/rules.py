@@ -23,6 +23,8 @@ import torch
 import data
 
 RELAXED = 0.05  # the weight of the worse decision in "relaxed", where none is given
+PLAIN = ("soft", "hard", "annealed", "matched", "matched-smooth", "order", "balanced")
+SIZED = ("relaxed", "evolving", "two-sided", "capped", "shared", "shared-capped")
 
 
 def pairings(scores, weights):
@@ -39,7 +41,9 @@ def pairings(scores, weights):
 def shared_out(scores, low, high):
     """What each image of a batch scores by the one of two decisions that it is given to, (n,):
     scores (n, 2). Decision 1 gets those on which it is furthest ahead, as many as it wins but at
-    least a share low and at most a share high of them."""
+    least a share low and at most a share high of them. ValueError: other than two decisions."""
+    if scores.shape[1] != 2:
+        raise ValueError(f"a batch is shared between 2 decisions, got {scores.shape[1]}")
     n, ahead = len(scores), scores[:, 0] - scores[:, 1]
     order = ahead.argsort(descending=True)
     number = min(max(int((ahead > 0).sum()), round(n * low)), round(n * high))
@@ -51,9 +55,12 @@ def shared_out(scores, low, high):
 def value(rule, scores, weights, beta=100.0, progress=0.0):
     """What each image counts by a rule, (n,), to be made large: scores (n, D decisions, G
     groupings), the groupings weighed by weights (n or 1, G), of which one is 1 where one truth
-    is known; progress is that of the training, from 0 to 1. ValueError: another rule."""
-    name, _, size = rule.partition(" ")
-    size = float(size or RELAXED)
+    is known; progress is that of the training, from 0 to 1. "two-sided" and "capped" are for
+    groupings that are all possible. ValueError: another rule, or not the decisions it is for."""
+    name, _, number = rule.partition(" ")
+    if name not in (SIZED if number else (*PLAIN, "relaxed")):
+        raise ValueError(f"rule must be one of those above, got {rule!r}")
+    size = float(number or RELAXED)
     weighed = scores * weights[:, None]  # (n, D, G)
     if name == "soft":
         return (weights * data.soft_maximum(scores, beta)).sum(1)
@@ -70,7 +77,7 @@ def value(rule, scores, weights, beta=100.0, progress=0.0):
         return pairings(scores, weights).amax(1)
     if name == "matched-smooth":
         return data.soft_maximum(pairings(scores, weights)[..., None], beta)[:, 0]
-    if name == "order":
+    if name == "order":  # D = G
         return weighed.diagonal(dim1=1, dim2=2).sum(1)
     if name == "two-sided":
         return (1 - size) * weighed.amax(1).sum(1) + size * scores.amax(2).mean(1)
@@ -78,8 +85,6 @@ def value(rule, scores, weights, beta=100.0, progress=0.0):
         best = scores.argmax(1)  # (n, G)
         wins_all = (best == best[:, :1]).all(1)  # (n,)
         cheapest = (scores.amax(1) - scores.amin(1)).amin(1)  # to leave to the other, (n,)
-        return weighed.amax(1).sum(1) - wins_all * (1 - size) * cheapest
+        return weighed.amax(1).sum(1) - torch.where(wins_all, (1 - size) * cheapest, 0)
     bounds = {"balanced": (0.5, 0.5), "shared": (size, size), "shared-capped": (1 - size, size)}
-    if name not in bounds:
-        raise ValueError(f"rule must be one of those above, got {rule!r}")
     return shared_out(weighed.sum(2), *bounds[name])

@@ -30,14 +30,8 @@ import torch
 import common
 
 ROWS = Path(__file__).parent / "rows"
-KEYS = {"variant", "seed", "device", "torch", "settings", "change"}
-
-
-def changed(s, values):
-    """A copy of Settings s with these values, {"m": 0.7, "shape.square": 6}."""
-    own = {name: value for name, value in values.items() if "." not in name}
-    sizes = {name.removeprefix("shape."): value for name, value in values.items() if "." in name}
-    return replace(s, shape=replace(s.shape, **sizes), **own)
+# What a row has beside its end, and of which type.
+KEYS = {"variant": str, "seed": int, "device": str, "torch": str, "settings": dict, "change": dict}
 
 
 def label(question, variant, seed, s, device):
@@ -69,11 +63,11 @@ def difference(row, other):
     unlike = []
     for key, value in there.items():
         alike = value == here.get(key)
-        if key == "start":  # it is None where the network is of a library that is not there
-            alike = not here[key] or all(
-                math.isclose(a, b, rel_tol=1e-3, abs_tol=1e-5)
-                for a, b in zip(value, here[key], strict=True)
-            )
+        if key == "start" and here[key] is None:  # the network is of a library that is not there
+            alike = True
+        elif key == "start" and isinstance(value, list) and len(value) == 2:
+            pairs = zip(value, here[key])
+            alike = all(math.isclose(a, b, rel_tol=1e-3, abs_tol=1e-5) for a, b in pairs)
         if not alike:
             unlike.append(f"{key} is {value} there and {here.get(key)} here")
     return ", ".join(unlike)
@@ -88,12 +82,19 @@ def read(path):
             row = json.loads(line)
         except ValueError:
             row = None
-        whole = isinstance(row, dict) and KEYS <= row.keys() and {"error", "outcome"} & row.keys()
-        if whole and isinstance(row["settings"], dict) and isinstance(row["change"], dict):
+        if is_row(row):
             rows.append(row)
         else:
             print(f"{path}: dropped {line[:30]!r}..., which is no run")
     return rows
+
+
+def is_row(row):
+    """Whether something read from a file is a row, with settings, a fingerprint and an end."""
+    if not isinstance(row, dict) or not {"error", "outcome"} & row.keys():
+        return False
+    typed = all(isinstance(row.get(key), kind) for key, kind in KEYS.items())
+    return typed and bool(row["settings"]) and "start" in row["change"]
 
 
 def append(row, path):
@@ -250,7 +251,7 @@ def made_with(s, row):
     """Settings s with the values with which a row was made."""
     values = row["settings"]
     own = {f.name: values[f.name] for f in fields(s) if f.name in values and f.name != "shape"}
-    return replace(s, shape=replace(s.shape, **values["shape"]), **own)
+    return replace(s, shape=replace(s.shape, **values.get("shape", {})), **own)
 
 
 def collect(parser, args, question, name):
@@ -258,6 +259,8 @@ def collect(parser, args, question, name):
     something to train, those that are missing, trained now."""
     s, file = question.Settings(), f"{question.FILES[0]}.jsonl"
     asked = args.variants or args.seeds or args.epochs or args.anew
+    if args.workers and not asked:
+        parser.error("argument --workers: nothing is trained without --variants or --seeds")
     if args.epochs:
         s = replace(s, epochs=args.epochs)
     folder = args.rows or ROWS

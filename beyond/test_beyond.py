@@ -65,15 +65,18 @@ def test_every_recorded_row_passes_its_fingerprint_and_other_settings_are_refuse
 
 def test_rows_outlive_a_crash_and_what_is_no_row_is_dropped(tmp_path, capsys):
     path = tmp_path / "rows.jsonl"
-    row = {"variant": "a", "seed": 0, "device": "cpu", "torch": "2", "settings": {}, "change": {}}
+    row = {"variant": "a", "seed": 0, "device": "cpu", "torch": "2", "settings": {"m": 0.5}}
+    row["change"] = {"start": [0.1, 0.2]}
     sweep.append(row | {"error": "no memory"}, path)
     with path.open("a") as f:
         f.write('{"variant": "a", "seed"')  # torn
     sweep.append(row | {"outcome": "both"}, path)
     with path.open("a") as f:
-        f.write('3\n[]\n{"variant": "a"}\n' + json.dumps(row | {"settings": 3, "outcome": ""}))
+        f.write('3\n[]\n{"variant": "a"}\n')
+        for wrong in ({"settings": 3}, {"settings": {}}, {"seed": "x"}, {"variant": ["a"]}):
+            f.write(json.dumps(row | {"outcome": ""} | wrong) + "\n")
     rows = sweep.read(path)
-    assert [len(rows), capsys.readouterr().out.count("which is no run")] == [2, 5]
+    assert [len(rows), capsys.readouterr().out.count("which is no run")] == [2, 8]
     assert sweep.distinct(rows) == {("a", 0): row | {"outcome": "both"}}
 
 
@@ -568,7 +571,7 @@ def test_runs_end_in_rows_as_the_recorded_ones():
     for question, name in ((breaks, "m-70"), (equilibrium, "heads"), (owners, "told-K3-T4")):
         row = next(row for row in recorded(question) if row["variant"] == name and row["seed"])
         end = question.run(name, 0, question.Settings(**QUICK), "cpu")
-        assert end.keys() == row.keys() - sweep.KEYS - {"version"}
+        assert end.keys() == row.keys() - sweep.KEYS.keys() - {"version"}
     assert [len(decision["shares"]) for decision in end["decisions"]] == [3, 3, 3, 3]
 
 

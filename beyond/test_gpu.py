@@ -1,5 +1,5 @@
-"""The path to a GPU, on a machine without one: a device that computes on the CPU and refuses tensors
-of the CPU beside its own. python -m pytest beyond/test_gpu.py"""
+"""The path to a GPU, on a machine without one: a device that computes on the CPU and refuses
+tensors of the CPU beside its own. python -m pytest beyond/test_gpu.py"""
 
 import torch
 from torch.overrides import TorchFunctionMode
@@ -12,7 +12,7 @@ MIXES = T.copy_, T.data.__set__, torch._has_compatible_shallow_copy_type
 
 
 class Gpu(TorchFunctionMode):
-    """Tensors that are asked for on "cuda", and what is computed from them, have an attribute gpu."""
+    """Tensors asked for on "cuda", and what is computed from them, have an attribute gpu."""
 
     def __torch_function__(self, f, types, args=(), kwargs=None):
         kwargs = kwargs or {}

@@ -1,5 +1,5 @@
-"""Rules by which decisions are held against groupings, and what they do to two decisions: the claims
-of rules.py and exp_parting.py."""
+"""Rules by which decisions are held against groupings, and what they do to two decisions: the
+claims of rules.py and exp_parting.py."""
 
 import itertools
 
