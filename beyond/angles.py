@@ -50,8 +50,8 @@ NETWORKS = {
         ("mask-unit", "Mask fed back, unit without memory", "Handing", {"state": "zero"}),
         ("state", "State fed back", "RecurrentUNet", {"feed_mask": False}),
         ("full", "Mask and state fed back", "RecurrentUNet", {}),
-        ("mask-cut", "Both, the mask detached", "Handing", {"mask": "detached"}),
-        ("state-cut", "Both, the state detached", "Handing", {"state": "detached"}),
+        ("mask-cut", "Mask and state, the mask detached", "Handing", {"mask": "detached"}),
+        ("state-cut", "Mask and state, the state detached", "Handing", {"state": "detached"}),
         ("noise", "State, and noise for the mask", "Handing", {"mask": "noise"}),
     )
 }
