@@ -270,15 +270,15 @@ def bars(groups, title):
                 ax.text(left + share / 2, y, text, **middle)
                 left += share
             right.plot(r["interval"], [y, y], "k|-", [r["found"] / r["of"]], [y], "ko", ms=7)
-            right.text(1.06, y, f"{r['found']} of {r['of']}", va="center", fontsize=10)
+            right.text(1.1, y, f"{r['found']} of {r['of']}", va="center", fontsize=10)
             places[y] = r["title"]
             y += 1
     ax.set_yticks(list(places), list(places.values()), fontsize=10)
     ax.set(xlim=(0, 1), ylim=(y - 0.4, -0.5), xlabel="share of the runs")
     ax.set_title("What the decisions end in, in how many runs", fontsize=11)
-    right.set(xlim=(-0.03, 1.4), xticks=np.linspace(0, 1, 5))
+    right.set(xlim=(-0.05, 1.5), xticks=np.linspace(0, 1, 5))
     right.set_xlabel("share of the runs (95% interval)")
-    right.set_title("Runs that find the two groupings", fontsize=11)
+    right.set_title("Runs that find both groupings", fontsize=10)
     right.grid(axis="x", color="0.85")
     right.tick_params(axis="y", length=0)
     handles = [Patch(ec="black", label=end, **LOOKS[end]) for end in LOOKS if end in seen]

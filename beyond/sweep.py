@@ -210,7 +210,8 @@ def parser_of(question):
         chosen = list(dict.fromkeys(text.replace(" ", "").split(",")))
         for name in chosen:
             if name not in question.VARIANTS:
-                raise argparse.ArgumentTypeError(f"there is no variant {name!r}")
+                known = ", ".join(question.VARIANTS)
+                raise argparse.ArgumentTypeError(f"there is no variant {name!r} among {known}")
         return chosen
 
     layout = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
@@ -219,13 +220,13 @@ def parser_of(question):
     )
     add = parser.add_argument
     add("--out", type=Path, default=Path("out"), help="folder of the results and of new rows")
-    add("--variants", type=names, help=f"to train: {', '.join(question.VARIANTS)}")
-    add("--seeds", type=seeds, help="to train, as in 7 or 0-9,15")
+    add("--variants", type=names, metavar="A,B", help="to train; a wrong name lists them all")
+    add("--seeds", type=seeds, metavar="0-9,15", help="to train")
     add("--anew", action="store_true", help="recorded runs do not count")
     add("--rows", type=Path, help="folder whose rows are drawn, and nothing is trained")
-    add("--epochs", type=count, help="length of the training")
+    add("--epochs", type=count, metavar="N", help="length of the training")
     add("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
-    add("--workers", type=count, help="runs at once, else one a core")
+    add("--workers", type=count, metavar="N", help="runs at once, else one a core")
     return parser
 
 
