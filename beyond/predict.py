@@ -405,7 +405,7 @@ def cut(shares, exclusive):
 
 
 def checked(parts, truths, priors):
-    """Parts (K + 1, H, W), and truths (G, K) each as often as priors say. ValueError: as predict."""
+    """Parts (K + 1, H, W), and truths (G, K), each as often as priors say, see predict."""
     parts = torch.as_tensor(pair() if parts is None else parts).double()
     masks = parts.ndim == 3 and len(parts) > 2 and ((parts == 0) | (parts == 1)).all()
     if not (masks and parts.any(-1).any(-1).all() and parts.sum(0).max() == 1):
