@@ -17,7 +17,7 @@ from torch.nn import functional as F
 import data
 from beyond import landing, losses, sweep
 from beyond.losses import LOSSES
-from beyond.predict import from_masks, pair, predict
+from beyond.predict import from_masks, pair, predict, understand
 
 PARTS = pair().double()
 TRUTHS = data.groupings(PARTS[None])[0]  # (2 truths, 2, 32, 32)
@@ -381,6 +381,8 @@ def test_the_better_decision_or_the_better_pairing_counts():
     either = torch.stack((right[0], right[1].flip(0), right[2]))  # decisions in either order
     for name in LOSSES:
         u, z, one, twice = landing.known(name), right, either, either[:, [0, 0]]
+        tried = understand(LOSSES[name], PARTS)
+        assert (u.input, u.exclusive, u.form) == (tried.input, tried.exclusive, tried.form), name
         if u.exclusive:
             z, one, twice = (landing.with_zero(x) for x in (z, one, twice))
         best = u(z.flatten(0, 1), truths.flatten(0, 1)).item()
@@ -450,6 +452,7 @@ def test_a_loss_a_network_and_masks_of_your_own(tmp_path, capsys, monkeypatch):
         found, lines = run("--loss", f"{file}:{name}")
         assert found["predicted"] == pytest.approx(0.5, abs=1e-3) and len(lines[:-2]) == 5
     assert "unet" in sys.modules and not hasattr(sys.modules["data"], "MINE")
+    assert not sys.modules.keys() & {"my", "losses"}
     assert json.loads((tmp_path / "out/landing.json").read_text())["input"] == "probabilities"
     quick = ["--train", "--epochs", "1", "--seeds", "3,4"]
     found, lines = run("--loss", f"{file}:bce", "--net", f"{file}:net", *quick)
