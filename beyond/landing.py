@@ -214,13 +214,13 @@ def draw(summary):
     fig = Figure(figsize=(14, 3 + 0.44 * len(summary)), layout="constrained")
     ax, y, places, kind = fig.subplots(), 0, {}, None
     columns = (1.04, "cut off at 1/2,\nit goes to"), (1.44, "two heads\nfind both")
-    columns += (1.62, "two passes\nfind both"), (1.8, "two heads,\nmatched")
+    columns += (1.62, "two passes\nfind both"), (1.81, "two heads,\nmatched")
     for x, text in columns:
-        ax.text(x, -1, text, weight="bold", va="center", fontsize=11)
+        ax.text(x, -1, text, weight="bold", va="center", fontsize=11.5)
     for name, r in summary.items():
         if kind != r["kind"]:
             kind = r["kind"]
-            ax.text(0, y, KINDS[kind], weight="bold", va="center", fontsize=11)
+            ax.text(0, y, KINDS[kind], weight="bold", va="center", fontsize=11.5)
             y += 1
         if kind == "flat":
             low, high = r["best"][0], r["best"][-1]
@@ -237,16 +237,17 @@ def draw(summary):
             look = {"s": 22, "color": colour, "ec": "black", "lw": 0.5, "zorder": 3}
             ax.scatter(x, [y + up] * len(x), clip_on=False, **look)
         gets = [f"{end} {k}" for end, k in r["gets"].most_common()]
-        gets = ", ".join(gets[:2]) + ",\n" * (len(gets) > 2) + ", ".join(gets[2:])
+        gets = ",\n".join(", ".join(gets[k : k + 2]) for k in range(0, len(gets), 2))
         for (x, _), text in zip(columns, (gets, *pairs(r))):
-            ax.text(x, y, text, va="center", fontsize=11)
+            ax.text(x, y, text, va="center", fontsize=11.5)
         title, source, _ = ABOUT[name]
         places[y] = title if source == "-" else f"{title}\n({source})"
         y += 1
     ax.plot([0.5, 0.5], [-0.5, y], color="0.5", ls=":", zorder=0)
-    ax.set_yticks(list(places), list(places.values()), fontsize=11)
-    ax.set(xlim=(-0.02, 1.95), ylim=(y - 0.4, -1.6), xticks=np.linspace(0, 1, 5))
-    ax.set_xlabel("share of the common region that an instance is given", loc="left", fontsize=11)
+    ax.set_yticks(list(places), list(places.values()), fontsize=11.5)
+    ax.set(xlim=(-0.02, 1.97), ylim=(y - 0.4, -1.6), xticks=np.linspace(0, 1, 5))
+    ax.set_xlabel("share of the common region that an instance is given", loc="left", fontsize=11.5)
+    ax.tick_params(labelsize=11.5)
     ax.spines[["top", "right"]].set_visible(False)
     ax.spines["bottom"].set_bounds(0, 1)
     dot = {"marker": "o", "ls": "none", "mec": "black", "ms": 6}
@@ -258,7 +259,7 @@ def draw(summary):
         Line2D([], [], mfc=pictures.RED, label="trained: the left instance, a dot a seed", **dot),
         Line2D([], [], mfc=pictures.YELLOW, label="trained: the right instance", **dot),
     ]
-    fig.legend(handles=handles, ncols=3, fontsize=11, loc="outside lower center", frameon=False)
+    fig.legend(handles=handles, ncols=3, fontsize=11.5, loc="outside lower center", frameon=False)
     fig.suptitle("What a loss does with a region that either of two instances could own")
     return fig
 
