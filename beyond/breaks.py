@@ -88,7 +88,7 @@ VARIANTS = SETTINGS | HEADS | WANG | MONAI | MATCHED
 GROUPS = (  # (figure, heading, what stands under it)
     ("breaks", "The recurrent network, one setting changed", SETTINGS),
     ("breaks", "Two heads, one setting changed", HEADS),
-    ("breaks", "The recurrent network, decisions and groupings matched one to one", MATCHED),
+    ("breaks", "The recurrent network, matched one to one", MATCHED),
     ("breaks_networks", "The recurrent network of Wang et al. 2019, theirs against ours", WANG),
     ("breaks_networks", "Other people's U-Nets", MONAI),
 )

@@ -316,7 +316,7 @@ def draw_rates(ax, summary):
     for k, r in enumerate(r for r in summary if r["rule"] == "soft"):
         at = r["rates"]["at"][40]
         colour = "#00806a" if 2 * r["found"] > r["of"] else "#d62728"
-        ax.plot(at["lead"], at["parting"], "o", color=colour, ms=17, mec="black")
+        ax.plot(at["lead"], at["parting"], "o", color=colour, ms=14, mec="black")
         middle = {"ha": "center", "va": "center", "color": "white", "weight": "bold"}
         ax.text(at["lead"], at["parting"], f"{k + 1}", fontsize=10, **middle)
     ax.plot([2e-3, 2], [2e-3, 2], ":", color="0.4")
@@ -369,10 +369,12 @@ def plot(summary, runs):
     top.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     below, beside = bottom.subplots(1, 2)
     draw_rates(below, summary)
-    below.set_title("How fast the two grow, at training step 40", fontsize=10)
+    below.set_title(
+        "How fast the two grow, at training step 40\n(green: most runs find both)", fontsize=10
+    )
     draw_found(beside, summary)
     beside.set_title("Find both: circles, maximum; diamonds, matched", fontsize=10)
-    top.suptitle("Training starts in the middle: which way do two decisions leave?", fontsize=13)
+    top.suptitle("Training starts in the middle: which way do two decisions leave?\n", fontsize=13)
     return fig
 
 

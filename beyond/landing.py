@@ -25,14 +25,15 @@ from matplotlib.patches import Patch
 
 import common
 import data
+import exp_recurrent
 import pictures
-from beyond import predict, sweep
-from beyond.left_right import FIXED, FOUND, ONE, TWO  # noqa: F401 (FIXED for sweep)
+from beyond import left_right, predict, sweep
+from beyond.left_right import FOUND, ONE, TWO
 from beyond.losses import LOSSES
 from beyond.networks import Variant
-from exp_recurrent import Settings  # noqa: F401 (for sweep)
 
 FILES, SEEDS = ("losses",), 20
+Settings, FIXED = exp_recurrent.Settings, left_right.FIXED
 NETS = {
     "": ("UNet", ONE, "hard"),
     "-heads": ("UNet", TWO, "hard"),
