@@ -238,6 +238,7 @@ PLANNED = [
         for name in ("dual", "independent", "recurrent")
         for end in ("", "-batch-16")
     ],
+    [("told-step-1e-3", "recurrent"), ("told-unit", "recurrent")],
 ]
 PAIRS = [
     ("mask-only", "told-step"),

@@ -17,6 +17,7 @@ import sys
 import time
 from collections import Counter
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +103,42 @@ def flow(left, right, rule, lead, parting, beta):
         dlead = 0 * left
         dparting = parting * np.tanh(beta * (left - right) / 4) / 2
     return dlead + dparting, dlead - dparting
+
+
+def claims(beta=100.0):
+    """Check the theory on random scores and Gram matrices, against autograd: {claim: by how much it
+    is wrong at most}."""
+    generator, worst = torch.Generator().manual_seed(0), {}
+    ways = torch.tensor(np.stack((LEAD, PARTING)))  # (2, 4)
+    slope, bend = torch.func.grad(worth, 1), torch.func.hessian(worth, 1)  # in the scores
+    feeds = (
+        ("soft", "The maximum feeds lead and parting, each by beta/4", [1, 1]),
+        ("matched-smooth", "Smooth matching feeds the parting alone, by beta/4", [0, 1]),
+    )
+    for _, (rule, claim, fed) in product(range(10), feeds):
+        scores = 2 * torch.rand(4, generator=generator).double()
+        alike = scores[:2].repeat(2)  # the two decisions score the same: δ = 0
+        ahead = scores + torch.randn(1, generator=generator) * ways[0]  # by any lead
+        gained = [worth(r, ahead, beta) - worth(r, scores, beta) for r in ("matched", feeds[1][0])]
+        roots = torch.randn(4, 4, generator=generator).double()
+        gram, paces = roots @ roots.T, scores[2:]  # paces: rates where nothing is coupled
+        faster = gram[:2, :2].sum() - gram[2:, 2:].sum()  # how much decision 1 is
+        drive, matrix = map(torch.from_numpy, growth(gram.numpy(), rule, beta))
+        bends = bend(rule, alike, beta) @ ways.T  # (4, 2)
+        lead, parting = paces * (ways @ slope(rule, scores, beta))
+        flows = flow(*(scores[:2] - scores[2:]), rule, *paces, beta)
+        gaps = {
+            claim: ways @ bends * 4 / beta - torch.tensor(fed).diag(),
+            "Matching, hard or smooth, is level in the lead": torch.stack(gained),
+            "Lead and parting are driven as growth says": drive
+            - ways @ gram @ slope(rule, alike, beta),
+            "They feed themselves as growth says": matrix - ways @ gram @ bends,
+            "The lead is driven where one learns faster": drive[0] - faster / 8,
+            "The plane's flow is the rule's": torch.stack(flows)
+            - torch.stack((lead + parting, lead - parting)),
+        }
+        worst |= {key: max(gap.abs().max().item(), worst.get(key, 0)) for key, gap in gaps.items()}
+    return worst
 
 
 def gram_matrix(net, images, truths):
@@ -408,7 +445,11 @@ def report(runs):
         "parting.png": plot(summary, runs),
         "parting_flows.png": plot_flows(),
     }
-    return saved, tables(summary)
+    holds = [
+        f"{claim:<52} {'holds' if gap < 1e-9 else f'wrong by up to {gap:.3g}'}"
+        for claim, gap in claims().items()
+    ]
+    return saved, "\n".join(holds) + "\n\n" + tables(summary)
 
 
 def save_film(out):
