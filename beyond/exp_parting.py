@@ -126,7 +126,7 @@ def claims(beta=100.0):
         drive, matrix = map(torch.from_numpy, growth(gram.numpy(), rule, beta))
         bends = bend(rule, alike, beta) @ ways.T  # (4, 2)
         lead, parting = paces * (ways @ slope(rule, scores, beta))
-        flows = flow(*(scores[:2] - scores[2:]), rule, *paces, beta)
+        flows = flow(*(scores[:2] - scores[2:]).numpy(), rule, *paces.numpy(), beta)
         gaps = {
             claim: ways @ bends * 4 / beta - torch.tensor(fed).diag(),
             "Matching, hard or smooth, is level in the lead": torch.stack(gained),
@@ -134,7 +134,7 @@ def claims(beta=100.0):
             - ways @ gram @ slope(rule, alike, beta),
             "They feed themselves as growth says": matrix - ways @ gram @ bends,
             "The lead is driven where one learns faster": drive[0] - faster / 8,
-            "The plane's flow is the rule's": torch.stack(flows)
+            "The plane's flow is the rule's": torch.tensor(flows)
             - torch.stack((lead + parting, lead - parting)),
         }
         worst |= {key: max(gap.abs().max().item(), worst.get(key, 0)) for key, gap in gaps.items()}

@@ -727,5 +727,15 @@ def test_an_exercise_ends_as_its_answer_says(script, options, answer, tmp_path):
     assert ends <= named if named else ends == {"left", "right"}
 
 
+def test_of_three_decisions_at_once_two_stay_unlearned_and_the_printed_theory_says_so(
+    tmp_path, capsys
+):
+    arguments = ["--decisions", "3", "--epochs", "10", "--device", "cpu", "--out", str(tmp_path)]
+    numbers, _ = importlib.import_module("exp_dual").main(arguments)
+    assert "both, 2 unlearned" in capsys.readouterr().out
+    ends = sorted(decision["outcome"] for decision in numbers["decisions"])
+    assert ends == ["both", "unlearned", "unlearned"]
+
+
 def test_the_readme_has_eight_exercises():
     assert len(EXERCISES) == 8
