@@ -17,7 +17,7 @@ import sys
 import time
 from collections import Counter
 from dataclasses import replace
-from itertools import product
+from itertools import cycle, product
 from pathlib import Path
 
 import numpy as np
@@ -350,15 +350,21 @@ def draw_plane(ax, rows, rule, lead, parting, beta=100.0):
 
 def draw_rates(ax, summary):
     """Draw into Axes the rate of the lead of every network against that of the parting."""
-    for k, r in enumerate(r for r in summary if r["rule"] == "soft"):
-        at = r["rates"]["at"][40]
-        colour = "#00806a" if 2 * r["found"] > r["of"] else "#d62728"
-        ax.plot(at["lead"], at["parting"], "o", color=colour, ms=14, mec="black")
-        middle = {"ha": "center", "va": "center", "color": "white", "weight": "bold"}
-        ax.text(at["lead"], at["parting"], f"{k + 1}", fontsize=10, **middle)
-    ax.plot([2e-3, 2], [2e-3, 2], ":", color="0.4")
-    ax.text(0.02, 1, "above the line the parting\nis faster than the lead", fontsize=9, color="0.3")
+    rows = [r for r in summary if r["rule"] == "soft"]
+    dots = [(r["rates"]["at"][40], k, 2 * r["found"] > r["of"]) for k, r in enumerate(rows, 1)]
+    dots.sort(key=lambda dot: dot[0]["parting"])
+    # Some dots are close: their numbers stand to the left and to the right in turn.
+    sides = cycle(({"xytext": (-9, 0), "ha": "right"}, {"xytext": (9, 0), "ha": "left"}))
+    for (at, k, most), side in zip(dots, sides):
+        place, colour = (at["lead"], at["parting"]), "#00806a" if most else "#d62728"
+        ax.plot(*place, "o", color=colour, ms=8, mec="black")
+        look = {"textcoords": "offset points", "va": "center", "color": colour, "weight": "bold"}
+        ax.annotate(f"{k}", place, **side, **look)
+    ax.plot([1e-3, 0.3], [1e-3, 0.3], ":", color="0.4")
+    text = "above the line the parting\nis faster than the lead"
+    ax.text(1e-3, 0.1, text, fontsize=9, color="0.3")
     ax.set(xscale="log", yscale="log", xlabel="rate of the lead", ylabel="rate of the parting")
+    ax.set(xlim=(8e-4, 1.3), ylim=(1.5e-3, 0.2))
 
 
 def draw_found(ax, summary):
