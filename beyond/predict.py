@@ -254,26 +254,26 @@ def understand(loss, parts, logits="auto", classes="auto", order="auto"):
     first = truth_first(loss) if order == "auto" else order == "truth-first"
     truths = owned(parts.double(), torch.eye(len(parts) - 1))  # (K, K, H, W)
     truths = truths.repeat(2, 1, 1, 1)  # twice, so that no number of images is one of classes
-    found, misfits = [], []
+    fitting, misfits = [], []
     for truth in (False, True) if first is None else (first,):
         for form in FORMS if classes == "auto" else (classes,):
             rank, answer = fit(Understood(loss, truth, form), truths, logits)
             if rank == 0:
-                found.append(answer)
+                fitting.append(answer)
                 break
             misfits.append((rank, f"as {FORMS[form]}: {answer}"))
-    if not found:
+    if not fitting:
         rank, why = min(misfits, key=lambda misfit: misfit[0])
         more = "; write def f(pred, target): return loss(...)" if rank == 3 else ""
         raise ValueError(f"the loss does not fit {why}{more}")
-    if len(found) == 2:
+    if len(fitting) == 2:
         wave = torch.linspace(-2, 2, truths.numel()).view_as(truths).to(truths)
         classes = torch.cat((-wave[:, :1], wave), 1)
-        one, other = (u(classes if u.exclusive else wave, truths).item() for u in found)
+        one, other = (u(classes if u.exclusive else wave, truths).item() for u in fitting)
         if not math.isclose(one, other, rel_tol=1e-5):
             text = "either argument may be the truth: name them pred and target, or say order"
             raise ValueError(text)
-    return found[0]
+    return fitting[0]
 
 
 class Mean:
@@ -290,13 +290,16 @@ class Mean:
             text = "it must draw its random numbers by torch, and hold a schedule still"
             raise ValueError(f"the loss differs from call to call: {text}")
         u.random = not math.isclose(first, other, rel_tol=1e-6, abs_tol=1e-12)
-        masks = owned(parts, middle[None])
-        self.gradient = bool(self.slope(self.of, masks).any())
+        undecided = torch.full_like(parts[None, 1:], 1 / len(parts))
+        self.gradient = bool(self.slope(self.of, undecided).any())
 
     def slope(self, mean, x):
         """The gradient of mean at x, 0 where there is none."""
         x, slope = x.clone().requires_grad_(), None
-        value = mean(x)
+        try:
+            value = mean(x)
+        except ValueError:  # as a metric in NumPy, which knows no gradients, raises
+            value = mean(x.detach())
         if value.requires_grad:
             (slope,) = torch.autograd.grad(value, x, allow_unused=True)
         return torch.zeros_like(x) if slope is None else slope.nan_to_num()
@@ -407,18 +410,23 @@ def cut(shares, exclusive):
 def checked(parts, truths, priors):
     """Parts (K + 1, H, W), and truths (G, K), each as often as priors say, see predict."""
     parts = torch.as_tensor(pair() if parts is None else parts).double()
-    masks = parts.ndim == 3 and len(parts) > 2 and ((parts == 0) | (parts == 1)).all()
+    masks = parts.ndim == 3 and 2 < len(parts) < 12 and ((parts == 0) | (parts == 1)).all()
     if not (masks and parts.any(-1).any(-1).all() and parts.sum(0).max() == 1):
-        text = "parts must be masks (K + 1, H, W) of 0 and 1, none empty, none overlapping"
+        text = "parts must be masks (K + 1, H, W), K from 2 to 10, none empty, none overlapping"
         raise ValueError(f"{text}, got {tuple(parts.shape)}, {parts.unique()[:5]}")
     K = len(parts) - 1
     truths = torch.eye(K) if truths is None else torch.as_tensor(truths)
-    if truths.ndim != 2 or truths.shape[1] != K or truths.min() < 0 or truths.max() > 1:
+    inside = truths.ndim == 2 and ((truths >= 0) & (truths <= 1)).all()
+    if not inside or truths.shape[1] != K or not len(truths):
         raise ValueError(f"truths must be (G, {K}) shares from 0 to 1, got {truths.tolist()}")
-    priors = [1] * len(truths) if priors is None else list(priors)
+    if priors is None:
+        return parts, truths.to(parts)
+    priors = list(priors)
     if len(priors) != len(truths) or min(priors) < 0 or not 0 < sum(priors) < math.inf:
         raise ValueError(f"priors must be {len(truths)} numbers from 0 up, got {priors}")
     times = [round(100 * p / sum(priors)) for p in priors]
+    if any(p and not k for p, k in zip(priors, times)):
+        raise ValueError(f"priors must be 0 or at least a hundredth of their sum, got {priors}")
     times = torch.tensor([k // math.gcd(*times) for k in times])
     return parts, truths.repeat_interleave(times, 0).to(parts)
 
@@ -462,6 +470,10 @@ def predict(loss, parts=None, *, truths=None, priors=None, progress=None, **how)
     level = max(slack, 1e-3 * mean.slope(mean, mean.even(0.1)).abs().max().cpu()) / K
     predicted, kind, best = best_even(curve, shares, slack)
     best = [[a] * K for a in best]
+    corner = (places.sort(1).values == torch.eye(K)[-1]).all(1)  # one owner
+    if u.exclusive and kind == "in between" and (costs[corner] <= curve.min() + slack).all():
+        predicted = kind = "flat"  # whichever way they share it
+        best = places[costs <= curve.min() + slack].tolist()
     if kind == "ends tie":  # and so do corners where some have it and others have not
         mixed = (places.amin(1) == 0) & (places.amax(1) == 1)
         best += places[mixed & (costs <= curve.min() + slack)].tolist()

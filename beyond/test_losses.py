@@ -141,6 +141,14 @@ def first_channel(p, t):
     return F.cross_entropy(p, t[:, 0].long())
 
 
+def numpy_metric(pred, target):
+    return float(((pred.numpy() > 0.5) != target.numpy()).mean())
+
+
+def shared_dice(p, t):  # of the batch, over all instances: how they share the region is one
+    return 1 - 2 * (p[:, 1:] * t[:, 1:]).sum() / (p[:, 1:] + t[:, 1:]).sum()
+
+
 def broken(p, t):
     raise RuntimeError
 
@@ -179,7 +187,11 @@ class Kernel(nn.Module):
         ),
         (lambda p, t: losses.iou((p > 0.5).double(), t), {}, {"gradient": False, "kind": "flat"}),
         (lambda p, t: 1 - float(((p > 0.5) == t).double().mean()), {}, {"gradient": False}),
+        (numpy_metric, {}, {"gradient": False, "kind": "flat"}),
+        (nn.L1Loss, {}, {"gradient": True, "kind": "flat", "slides_to": 0.5}),
         (losses.softmax_dice, {}, {"predicted": "one owner, either", "cut": "one owner"}),
+        (shared_dice, {}, {"predicted": "flat", "exclusive": True, "cut": "toss-up"}),
+        (losses.iou, {"truths": [[1, 0], [0, 1]] * 125}, {"predicted": "ends tie"}),
         (losses.cropped, {}, {"predicted": 1.0, "cut": "given"}),
         (losses.hausdorff, {}, {"cut": "not given"}),
         (losses.jaccard_metric, {}, {"predicted": "ends tie", "cut": "given"}),
@@ -218,9 +230,12 @@ def test_a_loss_is_predicted_as_it_is_meant(loss, options, expected):
         (losses.softmax, {"truths": [[1, 1]]}, "one owner at most"),
         (nn.NLLLoss(), {"truths": [[0.5, 0.5]]}, "truths must be 0 or 1"),
         (losses.iou, {"truths": [[1, 0, 0]]}, "truths must be"),
+        (losses.iou, {"truths": [[math.nan, 1]]}, "truths must be"),
         (losses.iou, {"priors": [1, -1]}, "priors must be"),
+        (losses.iou, {"priors": [0.999, 0.001]}, "a hundredth of their sum"),
         (losses.iou, {"parts": torch.ones(3, 4, 4)}, "parts must be"),
         (losses.iou, {"parts": torch.ones(2, 4)}, "parts must be"),
+        (losses.iou, {"parts": torch.eye(12)[:, None]}, "K from 2 to 10"),
         (3, {}, "must be a function"),
     ],
 )
@@ -430,6 +445,7 @@ def net():
         layers, channels = [*layers, torch.nn.MaxPool2d(2)], 8
     layers += [torch.nn.BatchNorm2d(8), torch.nn.Dropout(), torch.nn.Upsample(scale_factor=32)]
     return torch.nn.Sequential(*layers, torch.nn.Conv2d(8, 2, 1))
+flat = torch.nn.L1Loss
 number = 3
 """
 
@@ -463,12 +479,19 @@ def test_a_loss_a_network_and_masks_of_your_own(tmp_path, capsys, monkeypatch):
     np.save(tmp_path / "a.npy", a)
     matplotlib.image.imsave(tmp_path / "b.png", b.numpy(), cmap="gray")
     np.save(tmp_path / "all.npy", torch.stack((a, c, b)))
+    np.save(tmp_path / "c.npy", c)
+    (tmp_path / "empty.npy").touch()
+    (tmp_path / "cut.png").write_bytes((tmp_path / "b.png").read_bytes()[:60])
     parts = from_masks(a.numpy(), b)
     assert parts.sum((1, 2)).tolist() == [48, 16, 48] and torch.equal(parts[1] > 0, a & b)
     found, lines = run("--masks", f"{tmp_path}/a.npy", f"{tmp_path}/b.png", "--loss", "iou")
     assert lines[2] == "| 0, 1 | 48 | 16 | 48 | 0.33, 0.33 | 0.14 |" and found["cut"] == "given"
     _, lines = run("--masks", f"{tmp_path}/all.npy")
     assert [line.split(" | ")[0] for line in lines[2:5]] == ["| 1, 2", "| 0, 2", "| 0, 1"]
+    three = [f"{tmp_path}/{name}" for name in ("a.npy", "c.npy", "b.png")]
+    assert run("--masks", *three)[1][:5] == lines[:5]
+    found, _ = run("--loss", f"{file}:flat")
+    assert found["kind"] == "flat"
     _, lines = run("--truths", "1,0", "0,1")
     assert lines[3] == "| Jaccard metric loss | ends tie | 1.00 | given | 0.50 | 0.50 | toss-up |"
     for argv, said in (
@@ -479,9 +502,14 @@ def test_a_loss_a_network_and_masks_of_your_own(tmp_path, capsys, monkeypatch):
         (["--loss", f"{tmp_path}/exit.py:f"], "SystemExit"),
         (["--loss", f"{tmp_path}/none.py:f"], "FileNotFoundError"),
         (["--loss", file], "must be FILE.py:NAME"),
+        (["--loss", f"{tmp_path}/all.npy:f"], "must be FILE.py:NAME"),
         (["--loss", f"{file}:detached", *quick], "no gradient"),
         (["--loss", f"{file}:brier", "--net", f"{file}:number", *quick], "--train: TypeError"),
-        (["--masks", f"{tmp_path}/a.npy"], "one file of masks must be (n, H, W)"),
+        (["--masks", f"{tmp_path}/a.npy"], "masks must be one file (n, H, W) or several"),
+        (["--masks", f"{tmp_path}/empty.npy"], "cannot read"),
+        (["--masks", f"{tmp_path}/cut.png"], "cannot read"),
+        (["--truths", "1,0", "0,1", "--priors", "0", "0"], "priors must be"),
+        (["--loss", "iou", "--net", "iou"], "--net: must be FILE.py:NAME"),
         (["--train"], "give --loss"),
         (["--loss", "iou", "--variants", "iou"], "unrecognized arguments"),
     ):

@@ -18,13 +18,13 @@ from matplotlib.figure import Figure
 import pictures
 from beyond import landing, sweep
 from beyond.losses import LOSSES
-from beyond.predict import FORMS, blame, from_masks, owned, pair, predict, understand
+from beyond.predict import FORMS, blame, checked, from_masks, owned, pair, predict, understand
 
 
 @contextlib.contextmanager
 def imports_of(*folders):
-    """Within it these folders come first for imports, and ours last: a data.py there is found, and
-    ours, which lie in the folder above, is not found by accident."""
+    """Within it these folders come first for imports, and ours not at all: a data.py there is
+    imported, and ours, which lies in the folder above, is not by accident."""
     top = Path(__file__).resolve().parent.parent
     path, modules = list(sys.path), dict(sys.modules)
     ours = {k: m for k, m in modules.items() if lies_in(m, top) and k != "__main__"}
@@ -49,8 +49,8 @@ def lies_in(module, folder):
 
 def split(text):
     """An argparse type: FILE.py:NAME -> (path, name)."""
-    path, colon, name = text.rpartition(":")
-    if not (colon and name) and text not in LOSSES:
+    path, _, name = text.rpartition(":")
+    if not (path.endswith(".py") and name) and text not in LOSSES:
         raise argparse.ArgumentTypeError(f"must be FILE.py:NAME, got {text!r}")
     return path, name
 
@@ -72,89 +72,96 @@ def load(path, name):
     return getattr(module, name)
 
 
-def described(found):
+def described(what):
     """What predict returns, in five lines."""
-    how = "one owner of a pixel at most" if found["exclusive"] else "not exclusive"
-    first = f"{found['input']}, {found['order']}, as {FORMS[found['classes']]}; {how}"
-    if found["takes"]:
-        first += f"; of what it returns, {found['takes']}"
-    if found["random"]:
+    how = "one owner of a pixel at most" if what["exclusive"] else "not exclusive"
+    first = f"{what['input']}, {what['order']}, as {FORMS[what['classes']]}; {how}"
+    if what["takes"]:
+        first += f"; of what it returns, {what['takes']}"
+    if what["random"]:
         first += "; random, so the mean of 16 draws"
-    best, kind, curve = landing.said(found["predicted"]), found["kind"], found["curve"]
+    best, kind, curve = landing.said(what["predicted"]), what["kind"], what["curve"]
     if kind == "flat":
-        low, high = (end[0] for end in (found["best"][0], found["best"][-1]))
-        best = f"any from {low:.2f} to {high:.2f} (the mean loss is {min(curve):.3g} there"
-        best += f" and at most {max(curve):.3g})"
+        together = ", together 1," if what["exclusive"] else ""
+        low, high = (end[0] for end in (what["best"][0], what["best"][-1]))
+        best = f"any from {low:.2f} to {high:.2f}{together} (the mean loss is {min(curve):.3g}"
+        best += f" there and at most {max(curve):.3g})"
     elif kind == "ends tie":
         best = "0 or 1, which tie; every share between is worse"
-    end = landing.said(found["slides_to"])
-    if not found["gradient"]:
+    end = landing.said(what["slides_to"])
+    if not what["gradient"]:
         end = "nowhere: there is no gradient (a metric, or steps)"
-    elif found["cut"] == "one owner" and kind == "one owner" and len(found["best"]) > 1:
+    elif what["cut"] == "one owner" and kind == "one owner" and len(what["best"]) > 1:
         end += ", or the other way round"
     cut = {"given": "given to all", "not given": "given to nobody"}
     cut |= {"toss-up": "a toss-up, pixel by pixel", "one owner": "given to one owner"}
-    where = "the largest class of a pixel" if found["exclusive"] else "a mask cut off at 1/2"
+    where = "the largest class of a pixel" if what["exclusive"] else "a mask cut off at 1/2"
     remedy = "match several decisions with the truths one to one, or let one network pass twice"
     return [
         f"understood: {first}",
         f"best share of the common region: {best}",
         f"an undecided network goes to: {end}",
-        f"{where}: {cut.get(found['cut'], found['cut'])}",
+        f"{where}: {cut.get(what['cut'], what['cut'])}",
         f"to do: one decision cannot be right for every truth; {remedy} (README.md)",
     ]
 
 
-def draw(found, parts):
+def draw(what, parts):
     """Two masks and, given what predict says, the mean loss in the plane of their shares, with
     where an undecided network ends. Returns the Figure."""
-    columns = 1 if found is None else 2
+    columns = 1 if what is None else 2
     fig = Figure(figsize=(5.5 * columns, 5), layout="constrained")
     left, *right = fig.subplots(1, columns, squeeze=False)[0]
     masks = owned(parts, torch.ones(1, 2)).float()  # (1, 2, H, W)
     rgb = pictures.paint(torch.zeros_like(masks[:, :1]), masks)[0]
     left.imshow(rgb.numpy(), interpolation="nearest")
     left.set(xticks=[], yticks=[], title="two instances, and what both claim")
-    if found is None:
+    if what is None:
         return fig
-    (ax,), end = right, found["slides_to"]
-    places, costs = np.array(found["places"]), np.array(found["costs"])
+    (ax,), end = right, what["slides_to"]
+    places, costs = np.array(what["places"]), np.array(what["costs"])
     # Walls at the ends, as those of a logarithm, would hide what lies between.
     top = costs[(places.min(1) > 0.05) & (places.max(1) < 0.95)].max()
+    if np.ptp(costs) < 1e-6 * abs(top):  # the same everywhere, but for rounding
+        costs = np.full_like(costs, top)
     levels = np.linspace(costs.min(), top, 21) if top > costs.min() else 21
     shade = ax.tricontourf(*places.T, costs, levels, cmap="viridis", extend="max")
     fig.colorbar(shade, label="mean loss over the truths")
-    best = np.array(found["best"]).T
+    best = np.array(what["best"]).T
     ax.plot(*best, "wD", ms=11, mec="black", clip_on=False, label="best")
-    start = [1 / 3 if found["exclusive"] else 1 / 2] * 2
+    start = [1 / 3 if what["exclusive"] else 1 / 2] * 2
     end = end if isinstance(end, list) else [end] * 2
     ax.plot(*zip(start, end), "o:", color="white", mec="black", label="undecided")
     ax.plot(*end, "r*", ms=18, mec="black", clip_on=False, label="where it goes")
     ax.set(xlabel="share of the first instance", ylabel="share of the second")
     ax.legend(loc="upper center", ncols=3, bbox_to_anchor=(0.5, -0.13), frameon=False)
-    ax.set_title(f"best: {landing.said(found['predicted'])}; cut off at 1/2: {found['cut']}")
+    where = "largest class" if what["exclusive"] else "cut off at 1/2"
+    ax.set_title(f"best: {landing.said(what['predicted'])}; {where}: {what['cut']}")
     return fig
 
 
 def read(path):
-    """The masks of a file .npy or .png, (H, W) or (n, H, W), as booleans."""
-    if path.suffix == ".npy":
-        return np.load(path) != 0
-    image = matplotlib.image.imread(path)
+    """The masks of a file .npy or .png, (H, W) or (n, H, W), as booleans. ValueError: no masks."""
+    try:
+        if path.suffix == ".npy":
+            return np.load(path) != 0
+        image = matplotlib.image.imread(path)
+    except (OSError, EOFError, SyntaxError, ValueError) as e:  # cut short, or another kind
+        raise ValueError(f"cannot read {str(path)!r}: {e}") from None
     return image[..., :3].any(-1) if image.ndim == 3 else image != 0
 
 
-def pairs(stack):
+def overlapping(stack):
     """All pairs of masks (n, H, W) that overlap, as (shared pixels, i, j, parts), the largest
     overlap first. ValueError: there is none."""
-    found = []
+    those = []
     for i, j in combinations(range(len(stack)), 2):
         with contextlib.suppress(ValueError):
             parts = from_masks(stack[i], stack[j])
-            found.append((int(parts[1].sum()), i, j, parts))
-    if not found:
+            those.append((int(parts[1].sum()), i, j, parts))
+    if not those:
         raise ValueError("no two of the masks overlap in part")
-    return sorted(found, key=lambda row: (-row[0], *row[1:3]))
+    return sorted(those, key=lambda row: (-row[0], *row[1:3]))
 
 
 def overlap(parts):
@@ -173,14 +180,16 @@ def pair_of(paths):
     """The parts of the pair in one or two files, or of the pair in a file that shares most, and
     how it overlaps in a text. Of large masks every second pixel is taken, or fewer."""
     masks = [read(path) for path in paths]
-    stack = masks[0] if len(masks) == 1 else np.stack(masks)
-    if stack.ndim != 3:
-        raise ValueError(f"one file of masks must be (n, H, W), got {stack.shape}")
-    found = pairs(stack) if len(masks) == 1 else [(0, 0, 1, from_masks(*masks))]
+    if len(masks) == 1 and masks[0].ndim == 3:
+        masks = masks[0]
+    if len(masks) < 2 or any(mask.ndim != 2 for mask in masks):
+        shapes = ", ".join(str(mask.shape) for mask in masks)
+        raise ValueError(f"masks must be one file (n, H, W) or several of (H, W), got {shapes}")
+    rows = [(0, 0, 1, from_masks(*masks))] if len(masks) == 2 else overlapping(masks)
     head = ["masks", "own pixels of the first", "shared, b", "of the second", "b/P", "IoU"]
-    lines = [[f"{i}, {j}", *overlap(parts)] for _, i, j, parts in found]
+    lines = [[f"{i}, {j}", *overlap(parts)] for _, i, j, parts in rows]
     text = "IoU: of the two if both claim what they share; duplicates are usually above 0.5."
-    parts, step = found[0][-1], math.ceil(max(stack.shape[1:]) / 64)
+    parts, step = rows[0][-1], math.ceil(max(masks[0].shape) / 64)
     while not parts[:, ::step, ::step].any(-1).any(-1).all():
         step -= 1
     if step > 1:
@@ -191,6 +200,7 @@ def pair_of(paths):
 def table(parts, truths, priors):
     """What each of the losses does, for truths that annotators give by themselves and averaged:
     the lines of a table in Markdown."""
+    checked(parts, truths, priors)
     kinds = {"": (truths, priors)}
     if truths:
         priors = priors or [1.0] * len(truths)
@@ -203,8 +213,8 @@ def table(parts, truths, priors):
         cells = [landing.ABOUT[name][0]]
         for some, often in kinds.values():
             try:
-                found = predict(landing.known(name), parts, truths=some, priors=often)
-                cells += [landing.said(found[key]) for key in ("predicted", "slides_to", "cut")]
+                what = predict(landing.known(name), parts, truths=some, priors=often)
+                cells += [landing.said(what[key]) for key in ("predicted", "slides_to", "cut")]
             except ValueError as e:
                 cells += [str(e), "-", "-"]
         yield f"| {' | '.join(cells)} |"
@@ -218,7 +228,7 @@ def progress():
         nonlocal said
         if time.perf_counter() - said > 3:
             said = time.perf_counter()
-            print(f"{evaluations} of about 300 evaluations of the loss", file=sys.stderr)
+            print(f"{evaluations} evaluations of the loss so far", file=sys.stderr)
 
     return tell
 
@@ -258,25 +268,25 @@ def answer(args):
     if args.masks:
         parts, text = pair_of(args.masks)
         print(text)
-    found = None
+    what = None
     if args.loss:
         path, name = args.loss
         loss = load(path, name) if path else landing.known(name)
         parts = parts.to(args.device)
         u = loss if not path else understand(loss, parts, args.logits, args.classes, args.order)
         options = {"truths": args.truths, "priors": args.priors, "progress": progress()}
-        found = predict(u, parts, **options)
-        print("\n".join(described(found)), flush=True)
-        sweep.save(args.out / "landing.json", found)
+        what = predict(u, parts, **options)
+        print("\n".join(described(what)), flush=True)
+        sweep.save(args.out / "landing.json", what)
     else:
         for line in table(parts, args.truths, args.priors):
             print(line, flush=True)
-    sweep.save(args.out / "landing.png", draw(found, parts.cpu()))
-    if args.train and not found["gradient"]:
+    sweep.save(args.out / "landing.png", draw(what, parts.cpu()))
+    if args.train and not what["gradient"]:
         raise ValueError("--train: there is no gradient to train with")
     if args.train:
         train(args, u, load(*args.net) if args.net else None)
-    return found
+    return what
 
 
 def main(argv=None):
@@ -308,6 +318,8 @@ def main(argv=None):
     args = parser.parse_args(argv)
     if not args.loss and (args.train or not (args.masks or args.truths)):
         parser.error("give --loss FILE.py:NAME")
+    if args.net and not args.net[0]:
+        parser.error(f"argument --net: must be FILE.py:NAME, got {args.net[1]!r}")
     files = [Path(own[0]).resolve().parent for own in (args.loss, args.net) if own and own[0]]
     try:
         args.out.mkdir(parents=True, exist_ok=True)
