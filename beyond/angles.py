@@ -4,17 +4,16 @@ In the paper's world "left first, then right" can be a habit: the second decisio
 the first. Here the pair lies at any angle, and a decision is one mask, a whole: a lobe, its bar
 and the common region. An image has two wholes, its two truths. Turned by 180 degrees it is the
 same image, so that a rule which names a first whole must change at some angle. Running this draws
-the recorded runs, with the options of beyond/controls.py. --train [--seed S --epochs N --out
-FOLDER] trains the recurrent network once and saves FOLDER/exp_rotated.json and its picture.
+the recorded runs, with the options of beyond/controls.py. --train, with the flags of
+exp_recurrent.py but without a prior and a film, trains the recurrent network once and saves
+exp_rotated.json and its picture.
 """
 
-import argparse
 import functools
 import math
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,7 +24,8 @@ import common
 import data
 import exp_recurrent
 import pictures
-from beyond import networks, rules, sweep
+from beyond import left_right, networks, rules, sweep
+from beyond.left_right import TOLD
 
 FILES, SEEDS = ("rotated",), 20
 Settings = functools.partial(exp_recurrent.Settings, epochs=20)  # of which m is not used
@@ -36,7 +36,6 @@ ANGLES = tuple(range(0, 180, 5))  # degrees, see by_angle
 FROM_CHANGE = np.array(ANGLES) - 87.5  # degrees, see from_change
 ANSWERS = {"opposite": "#00806a", "same": "#c04a00", "neither": "0.85"}
 
-TOLD = {"mask": "pass", "state": "zero"}
 NETWORKS = {
     name: networks.Variant(title, net, {"out_channels": 1} | options)
     for name, title, net, options in (
@@ -45,14 +44,14 @@ NETWORKS = {
         ("independent", "Two U-Nets", "TwoUNets", {}),
         ("told", "Told only the pass", "ToldPass", {}),
         ("told-wide", "Told only the pass, width 28", "ToldPass", {"width": 28}),
-        ("told-unit", "Told only the pass, unit without memory", "Handing", TOLD),
-        ("mask", "Mask fed back", "RecurrentUNet", {"feed_state": False}),
-        ("mask-unit", "Mask fed back, unit without memory", "Handing", {"state": "zero"}),
-        ("state", "State fed back", "RecurrentUNet", {"feed_mask": False}),
+        ("told-unit", "Told only the pass, a unit without memory", "Handing", TOLD),
+        ("mask", "Mask alone fed back", "RecurrentUNet", {"feed_state": False}),
+        ("mask-unit", "Mask alone, a unit without memory", "Handing", {"state": "zero"}),
+        ("state", "State alone fed back", "RecurrentUNet", {"feed_mask": False}),
         ("full", "Mask and state fed back", "RecurrentUNet", {}),
         ("mask-cut", "Mask and state, the mask detached", "Handing", {"mask": "detached"}),
         ("state-cut", "Mask and state, the state detached", "Handing", {"state": "detached"}),
-        ("noise", "State, and noise for the mask", "Handing", {"mask": "noise"}),
+        ("noise", "Mask and state, noise for the mask", "Handing", {"mask": "noise"}),
     )
 }
 MATCHED = ("heads", "independent", "told", "full")  # one to one, in place of the maximum
@@ -125,10 +124,13 @@ def wholes(parts):
     return torch.stack((one + square, square + other), 1)[:, :, None]
 
 
-def loss_of(v, masks, parts, s):
-    """The loss of a Variant's decisions (n, D, 1, H, W)."""
+def batch(v, net, s, generator):
+    """Draw a batch for the network of a Variant: (loss, decisions (n, D, 1, H, W), parts)."""
+    images, parts = sample(s.batch, generator, s.shape, s.noise)
+    masks = decide(net, images)
     scores = data.score(masks, wholes(parts))  # (n, D, 2 wholes)
-    return -rules.value(v.rule, scores, scores.new_full((1, 2), 0.5), s.beta).mean()
+    halves = scores.new_full((1, 2), 0.5)
+    return -rules.value(v.rule, scores, halves, s.beta).mean(), masks, parts
 
 
 def hits(masks, truths):
@@ -155,18 +157,13 @@ def train(v, s, seed, device, say=lambda text: None):
     moments = common.recorded(steps) | set(range(0, steps, s.steps_per_epoch))
     history, film = [], []
 
-    def batch(progress):
-        images, parts = sample(s.batch, generator, s.shape, s.noise)
-        masks = decide(net, images)
-        return loss_of(v, masks, parts, s), masks, parts
-
     def watch(step, loss, masks, parts):
         if step in moments:
             history.append({"step": step, "loss": loss.item(), **measure(masks, parts)})
             film.append(decide(net, watched).detach().cpu())
             say("step {step:5}  loss {loss:6.3f}  both wholes: {pairs:4.0%}".format(**history[-1]))
 
-    sweep.train(net, v.optimiser(net, s), batch, steps, watch)
+    sweep.train(net, v.optimiser(net, s), lambda _: batch(v, net, s, generator), steps, watch)
     return net.requires_grad_(False), history, film
 
 
@@ -209,10 +206,10 @@ def tested(net, s, seed, device):
     return ends | answers(net, s, seed, device) if getattr(net, "sees_mask", False) else ends
 
 
-def run(name, seed, s, device):
-    """Train a variant and test it: a dict of what it ends in, for a row."""
+def run(v, seed, s, device):
+    """Train a Variant and test it: a dict of what it ends in, for a row."""
     begun = time.perf_counter()
-    net, _, _ = train(VARIANTS[name], s, seed, device)
+    net, _, _ = train(v, s, seed, device)
     seconds = round(time.perf_counter() - begun, 2)
     ends = tested(net, s, seed, device)
     parameters = sum(p.numel() for p in net.parameters())
@@ -220,17 +217,7 @@ def run(name, seed, s, device):
     return {"outcome": outcome, "seconds": seconds, "parameters": parameters, **ends}
 
 
-def change(name, s):
-    """What a variant changes, as a dict for its rows, with the fingerprint of sweep.start."""
-    v, generator = VARIANTS[name], torch.Generator().manual_seed(0)
-    s = v.settings(s)
-    net = v.build(s, generator)
-    images, parts = sample(s.batch, generator, s.shape, s.noise)
-    loss = loss_of(v, decide(net, images), parts, s)
-    return v.change() | {"start": sweep.start(net, loss, generator)}
-
-
-def ways(row):
+def first_whole(row):
     """Which whole the first decision of a run is in directions 5 degrees apart, clockwise from the
     right, (72,): 1 that whose lobe points there, -1 the other, 0 neither or each as often."""
     first, other = np.array(row["angle"]["first"]).T  # at an angle of zero the first points left
@@ -240,9 +227,9 @@ def ways(row):
 def from_change(row):
     """The shares of images in which both wholes are found, by the angle from where the first
     decision changes from one whole to the other, see FROM_CHANGE: (36,)."""
-    way, n = ways(row), len(ANGLES)
+    whole, n = first_whole(row), len(ANGLES)
     # The 180 degrees in which it is the same whole most begin where it changes.
-    k = max(range(n), key=lambda k: abs(way[k : k + n].sum()))
+    k = max(range(n), key=lambda k: abs(whole[k : k + n].sum()))
     return np.roll(row["angle"]["pairs"], n // 2 - k)
 
 
@@ -297,20 +284,6 @@ def table(summary):
     return sweep.markdown(head, lines)
 
 
-def draw_success(summary):
-    """Which network finds both wholes, with which step size: a Figure."""
-    fig = Figure(figsize=(9, 1.5 + 0.27 * len(summary)), layout="constrained")
-    ax = fig.subplots()
-    for y, row in enumerate(summary):
-        ax.plot(row["interval"], [y, y], "k|-", [row["found"] / row["of"]], [y], "ko")
-        ax.text(1.05, y, f"{row['found']} of {row['of']}", va="center", fontsize=9)
-    ax.set_yticks(range(len(summary)), [row["title"] for row in summary], fontsize=9)
-    ax.set(xlim=(-0.03, 1.22), ylim=(len(summary) - 0.4, -0.6), xticks=np.linspace(0, 1, 5))
-    ax.set_xlabel("share of the runs that find both wholes, and its 95% interval")
-    fig.suptitle("At any angle: which network finds both wholes? (step size 0.002 unless said)")
-    return fig
-
-
 def draw_look(summary, runs):
     """Does the second decision look at the first? A Figure."""
     rows = [row for row in summary if row["own"]]
@@ -340,7 +313,7 @@ def draw_angle(runs):
         if asked := finders(runs, name, "angle"):
             title = VARIANTS[name].title.replace(", step", ",\nstep")
             marks[len(rows) + (len(asked) - 1) / 2] = f"{title}\n(runs: {len(asked)})"
-            rows += [*map(ways, asked), gap]
+            rows += [*map(first_whole, asked), gap]
             lost += [*(2 * run["angle"]["pairs"] for run in asked), gap]
     fig = Figure(figsize=(9, 2 + 0.13 * len(rows)), layout="constrained")
     ax, edges = fig.subplots(), (-2.5, 357.5, len(rows) - 0.5, -0.5)
@@ -375,34 +348,31 @@ def draw_training(images, history, film):
 def report(runs):
     """The summary, the pictures and the tables of the runs, see sweep."""
     summary = summarise(runs)
+    title = "At any angle: which network finds both wholes? (step size 0.002 unless said)"
     saved = {
         "rotated.json": {"experiment": "angles", "found": FOUND, "networks": summary},
-        "rotated.png": draw_success(summary),
+        "rotated.png": left_right.counts(summary, "both wholes", title),
         "rotated_look.png": draw_look(summary, runs),
         "rotated_angle.png": draw_angle(runs),
     }
     return saved, table(summary) + "\n\n" + sweep.compare(summary, PAIRS, PLANNED)
 
 
+def build(s):
+    """The recurrent network. ValueError: a pair that does not fit the images at every angle."""
+    sample(1, torch.Generator(), s.shape, s.noise)
+    return VARIANTS["full"].build(s, None)
+
+
 def train_once(argv):
     """Train the recurrent network once, see the top: (numbers, Figure)."""
-    parser = argparse.ArgumentParser(usage=argparse.SUPPRESS, description=__doc__)
-    parser.add_argument("--train", action="store_true", help="the recurrent network, once")
-    parser.add_argument("--seed", type=int, default=0, help="of the weights and the images")
-    parser.add_argument("--epochs", type=sweep.count, default=20, help="length of the training")
-    parser.add_argument("--out", type=Path, default=Path("out"), help="folder of the results")
-    parser.set_defaults(device="cpu", start=time.perf_counter())
-    args = parser.parse_args(argv)
-    if not 0 <= args.seed < data.SEEDS:
-        parser.error(f"argument --seed: must be from 0 to {data.SEEDS - 1}, got {args.seed}")
-    args.out.mkdir(parents=True, exist_ok=True)
-    s = Settings(epochs=args.epochs)
+    args, s = common.parse(__doc__, argv, Settings(), build)
     net, history, film = train(VARIANTS["full"], s, args.seed, args.device, print)
     ends = tested(net, s, args.seed, args.device)
     most = (s.shape.P + s.shape.b) / (2 * s.shape.P + s.shape.b)  # of a whole, or of everything
     print(f"both wholes in {ends['pairs']:.1%}, score {ends['score']:.3f} (of one {most:.3f})")
     numbers = common.save_numbers(args, "exp_rotated", s, most, ends, history)
-    fig = draw_training(held_out(s, args.seed, args.device)[0][:3], history, film)
+    fig = draw_training(held_out(s, args.seed, args.device)[0][:3].cpu(), history, film)
     sweep.save(args.out / "exp_rotated.png", fig)
     return numbers, fig
 
@@ -410,7 +380,9 @@ def train_once(argv):
 def main(argv=None):
     """See sweep.main and, with --train, train_once."""
     argv = sys.argv[1:] if argv is None else argv
-    return train_once(argv) if "--train" in argv else sweep.main("angles", argv)
+    if "--train" in argv:
+        return train_once([flag for flag in argv if flag != "--train"])
+    return sweep.main("angles", argv)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from beyond.networks import Variant
 
 FILES, SEEDS = ("breaks",), 10
 Settings, FIXED = exp_recurrent.Settings, left_right.FIXED
+run, batch = left_right.run, left_right.batch
 TWICE = {f"shape.{name}": 2 * pixels for name, pixels in vars(data.Shape()).items()}
 SETTINGS = {
     name: Variant(title, "RecurrentUNet", other=other)
@@ -93,20 +94,6 @@ GROUPS = (  # (figure, heading, what stands under it)
     ("breaks_networks", "Other people's U-Nets", MONAI),
 )
 DEFAULT = [name for name in VARIANTS if name not in MONAI or find_spec("monai")]
-
-
-def run(name, seed, s, device):
-    """The end of a row, see left_right.run. OSError: a library is not there."""
-    if name not in DEFAULT:
-        raise OSError(f"{name} needs MONAI: pip install monai")
-    return left_right.run(VARIANTS[name], seed, s, device)
-
-
-def change(name, s):
-    """What a variant changes, see left_right.change; no fingerprint where the library is not."""
-    if name not in DEFAULT:
-        return VARIANTS[name].change() | {"start": None}
-    return left_right.change(VARIANTS[name], s)
 
 
 def report(runs):

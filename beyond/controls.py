@@ -14,48 +14,42 @@ from dataclasses import replace
 import common
 import exp_recurrent
 from beyond import left_right, sweep
-from beyond.left_right import ALIKE, INGREDIENTS, ONE, PAPER, SEEING, TWO
+from beyond.left_right import ALIKE, INGREDIENTS, NETWORKS, ONE, PAPER, SEEING, TOLD, TWO
 from beyond.networks import Variant
 
 FILES, SEEDS = ("controls",), 20
 Settings, FIXED = exp_recurrent.Settings, left_right.FIXED
-LONG = {"epochs": 100}
+run, batch = left_right.run, left_right.batch
+LONG, SEVENTY, CAPPED = {"epochs": 100}, {"m": 0.7}, "shared-capped 0.75"
 HANDED_ON = {
-    "mask-detached": Variant("Recurrent, the mask detached", "Handing", {"mask": "detached"}),
-    "mask-half": Variant("Recurrent, 1/2 for the mask", "Handing", {"mask": "half"}),
-    "mask-noise": Variant("Recurrent, noise for the mask", "Handing", {"mask": "noise"}),
-    "state-detached": Variant("Recurrent, the state detached", "Handing", {"state": "detached"}),
-    "mask-unit": Variant("Mask alone, a unit without memory", "Handing", {"state": "zero"}),
-    "told-unit": Variant(
-        "Told only the pass, a unit without memory", "Handing", {"mask": "pass", "state": "zero"}
-    ),
+    name: Variant(title, "Handing", options)
+    for name, title, options in (
+        ("mask-detached", "Mask and state, the mask detached", {"mask": "detached"}),
+        ("mask-half", "Mask and state, 1/2 for the mask", {"mask": "half"}),
+        ("mask-noise", "Mask and state, noise for the mask", {"mask": "noise"}),
+        ("state-detached", "Mask and state, the state detached", {"state": "detached"}),
+        ("mask-unit", "Mask alone, a unit without memory", {"state": "zero"}),
+        ("told-unit", "Told only the pass, a unit without memory", TOLD),
+    )
 }
 REMEDIES = {
     "relaxed": Variant("Two heads, relaxed maximum", "UNet", TWO, "relaxed"),
     "annealed": Variant("Two heads, annealed maximum", "UNet", TWO, "annealed"),
 }
 OTHER_UNIT = {
-    "dru": Variant("Recurrent, a DRU for the GRU", "RecurrentUNet", {"unit": "dru"}),
-    "sru": Variant("Recurrent, an SRU for the GRU", "RecurrentUNet", {"unit": "sru"}),
-}
-COIN = {
-    "single-coin": Variant("Single decision, a coin", "UNet", ONE, coin=True),
-    "dual-coin": Variant("Two heads, a coin", "UNet", TWO, coin=True),
-    "recurrent-coin": Variant("Recurrent, a coin", "RecurrentUNet", coin=True),
+    "dru": Variant("Mask and state, a DRU for the GRU", "RecurrentUNet", {"unit": "dru"}),
+    "sru": Variant("Mask and state, an SRU for the GRU", "RecurrentUNet", {"unit": "sru"}),
 }
 SHARPNESS = {}
-for name, title, net, options in (
-    ("dual", "Two heads", "UNet", TWO),
-    ("recurrent", "Recurrent", "RecurrentUNet", {}),
-    ("told-step", "Told only the pass", "ToldPass", {}),
-):
+for name in ("dual", "recurrent", "told-step"):
+    v = NETWORKS[name]
     for beta in (10, 20, 50):
-        SHARPNESS[f"{name}-beta-{beta}"] = Variant(
-            f"{title}, sharpness {beta}", net, options, other={"beta": float(beta)}
+        SHARPNESS[f"{name}-beta-{beta}"] = replace(
+            v, title=f"{v.title}, sharpness {beta}", other={"beta": float(beta)}
         )
-    SHARPNESS[f"{name}-hard"] = Variant(f"{title}, hard maximum", net, options, "hard")
+    SHARPNESS[f"{name}-hard"] = replace(v, title=f"{v.title}, hard maximum", rule="hard")
 LONGER = {
-    "single-long": Variant("Single decision, 100 epochs", "UNet", ONE, other=LONG),
+    "single-long": Variant("One decision, 100 epochs", "UNet", ONE, other=LONG),
     "dual-long": Variant("Two heads, 100 epochs", "UNet", TWO, other=LONG),
 }
 # The best of 36 settings of two heads, of sharpness, step size, width and batch, on seeds 1000 to
@@ -71,11 +65,7 @@ STRONGEST = {
 
 # One-to-one matching in place of the maximum, and its rivals.
 FIVE = {
-    "dual": replace(PAPER["dual"], title="Two heads"),
-    "independent": replace(SEEING["independent"], title="Two U-Nets"),
-    "twin-heads": replace(ALIKE["twin-heads"], title="Two heads alike but for 1e-3"),
-    "told-step": replace(INGREDIENTS["told-step"], title="Told only the pass"),
-    "recurrent": replace(PAPER["recurrent"], title="Mask and state fed back"),
+    name: NETWORKS[name] for name in ("dual", "independent", "twin-heads", "told-step", "recurrent")
 }
 MATCHED, SMOOTH = (
     {
@@ -103,66 +93,55 @@ RIVALS = {
     )
 }
 # One truth an image, drawn by a coin; the batch shared out evenly in place of the maximum.
+ALONE = {"single-coin": Variant("One decision, batch 4", "UNet", ONE, coin=True)}
 SHARED = {}
 for name in ("dual", "independent", "recurrent"):
-    for batch in (4, 16, 64):
-        end, other = ("", {}) if batch == 4 else (f"-batch-{batch}", {"batch": batch})
-        title = f"{FIVE[name].title}, batch {batch}"
-        SHARED[f"{name}-coin{end}"] = replace(
-            FIVE[name], title=f"{title}, maximum", coin=True, other=other
-        )
+    for batch_size in (4, 16, 64):
+        end, other = "", {}
+        if batch_size != 4:
+            end, other = f"-batch-{batch_size}", {"batch": batch_size}
+        v = replace(NETWORKS[name], coin=True, other=other)
+        title = f"{v.title}, batch {batch_size}"
+        SHARED[f"{name}-coin{end}"] = replace(v, title=f"{title}, maximum")
         SHARED[f"{name}-coin-balanced{end}"] = replace(
-            FIVE[name], title=f"{title}, shared evenly", rule="balanced", coin=True, other=other
+            v, title=f"{title}, shared evenly", rule="balanced"
         )
-SIXTEEN = replace(PAPER["dual"], coin=True, other={"batch": 16})
-SEVENTY = replace(SIXTEEN, other={"batch": 16, "m": 0.7})
+# The last number is the share of images that show their owner.
 UNEVEN = {
-    "dual-coin-capped": replace(
-        SIXTEEN, title="Two heads, at most 3/4 of the batch each", rule="shared-capped 0.75"
-    ),
-    "dual-coin-m-70": replace(SEVENTY, title="Two heads, m = 0.7, maximum"),
-    "dual-coin-m-70-balanced": replace(
-        SEVENTY, title="Two heads, m = 0.7, shared evenly", rule="balanced"
-    ),
-    "dual-coin-m-70-shared": replace(
-        SEVENTY, title="Two heads, m = 0.7, shared 7 : 3", rule="shared 0.7"
-    ),
-    "dual-half": replace(SIXTEEN, title="Two heads, half show, maximum", shown=0.5),
-    "dual-half-balanced": replace(
-        SIXTEEN, title="Two heads, half show, shared evenly", rule="balanced", shown=0.5
-    ),
-    "dual-half-capped": replace(
-        SIXTEEN,
-        title="Two heads, half show, at most 3/4 each",
-        rule="shared-capped 0.75",
-        shown=0.5,
-    ),
-    "recurrent-half": replace(
-        PAPER["recurrent"],
-        title="Mask and state, half show, maximum",
+    name: replace(
+        NETWORKS[name.split("-")[0]],
+        title=title,
+        rule=rule,
         coin=True,
-        other={"batch": 16},
-        shown=0.5,
-    ),
+        other={"batch": 16} | other,
+        shown=shown,
+    )
+    for name, title, rule, other, shown in (
+        ("dual-coin-capped", "Two heads, at most 3/4 of the batch each", CAPPED, {}, 0.0),
+        ("dual-coin-m-70", "Two heads, m = 0.7, maximum", "soft", SEVENTY, 0.0),
+        ("dual-coin-m-70-balanced", "Two heads, m = 0.7, shared evenly", "balanced", SEVENTY, 0.0),
+        ("dual-coin-m-70-shared", "Two heads, m = 0.7, shared 7 : 3", "shared 0.7", SEVENTY, 0.0),
+        ("dual-half", "Two heads, half show, maximum", "soft", {}, 0.5),
+        ("dual-half-balanced", "Two heads, half show, shared evenly", "balanced", {}, 0.5),
+        ("dual-half-capped", "Two heads, half show, at most 3/4 each", CAPPED, {}, 0.5),
+        ("recurrent-half", "Mask and state fed back, half show, maximum", "soft", {}, 0.5),
+    )
 }
 # SGD with momentum in place of Adam.
 SGD = {
     f"{name}{end}-sgd-{step}": replace(
-        v,
-        title=f"{v.title}, {text}, SGD {step:g}",
+        NETWORKS[name],
+        title=f"{NETWORKS[name].title}, {text}, SGD {step:g}",
         rule=rule,
         other={"learning_rate": step},
         momentum=0.9,
     )
-    for name, v in (
-        *((name, FIVE[name]) for name in ("dual", "independent", "recurrent")),
-        ("alike-1e-3", replace(ALIKE["alike-1e-3"], title="Two U-Nets alike but for 1e-3")),
-    )
+    for name in ("dual", "independent", "recurrent", "alike-1e-3")
     for rule, text, end in (("soft", "maximum", ""), ("matched", "matched", "-matched"))
     for step in (0.003, 0.01, 0.03, 0.1)
 }
 # Told only the pass with other step sizes.
-TOLD = {
+STEP_SIZES = {
     f"told-step-{end}": replace(FIVE["told-step"], title=f"Told only the pass, {text}", other=other)
     for end, text, other in (
         ("5e-4", "step size 0.0005", {"learning_rate": 5e-4}),
@@ -206,14 +185,14 @@ FIGURES = {
     "one_truth": (
         "One truth an image, drawn by a coin: what finds the other one too?",
         {
-            "One decision": {"single-coin": COIN["single-coin"]},
+            "One decision": ALONE,
             "The maximum, or the batch shared out evenly": SHARED,
             "Unequal priors; images that show their owner (batch 16)": UNEVEN,
         },
     ),
     "optimiser": (
         "Is any of this Adam's doing, or the step size's?",
-        {"SGD with momentum 0.9": SGD, "Told only the pass": TOLD},
+        {"SGD with momentum 0.9": SGD, "Told only the pass": STEP_SIZES},
     ),
 }
 VARIANTS = {
@@ -222,7 +201,6 @@ VARIANTS = {
     for variants in headings.values()
     for name, v in variants.items()
 }
-VARIANTS |= PAPER | INGREDIENTS | SEEING | ALIKE | COIN
 DEFAULT = [*PAPER, *INGREDIENTS, *SEEING, *ALIKE, *HANDED_ON, *MATCHED]
 # Whose counts are compared; first the lists that were written down before they were run, whose
 # p-values are corrected within the list.
@@ -251,16 +229,6 @@ PAIRS = [
     ("recurrent-beta-10", "told-step-beta-10"),
     ("annealed", "dual"),
 ]
-
-
-def run(name, seed, s, device):
-    """The end of a row, see left_right.run."""
-    return left_right.run(VARIANTS[name], seed, s, device)
-
-
-def change(name, s):
-    """What a variant changes, see left_right.change."""
-    return left_right.change(VARIANTS[name], s)
 
 
 def report(runs):

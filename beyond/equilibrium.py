@@ -18,13 +18,14 @@ from matplotlib.figure import Figure
 import common
 import data
 import exp_dual
-from beyond import left_right, rules, shares, sweep
+from beyond import left_right, shares, sweep
 
 FILES, SEEDS, DEFAULT = ("equilibrium",), 10, ["heads"]
 VARIANTS = {"heads": left_right.PAPER["dual"]}
 Settings = partial(exp_dual.Settings, epochs=30)
 AFTER = 400  # training steps after a push, and of the idle head alone
 FIXED = {"found": left_right.FOUND, "after": AFTER}
+batch = left_right.batch
 PUSHES = {  # what is done to the heads; noise is in spreads of each tensor of weights
     "none": "nothing",
     **{f"all {n}": f"noise on all weights, {n:g}" for n in (0.01, 0.1, 0.3, 1.0)},
@@ -42,16 +43,14 @@ ENDS = {  # what becomes of a pair that was pushed, and how that is drawn
 def train(net, optimiser, generator, s, steps, idle=None):
     """Train a network of two heads as exp_dual.py does or, where the number of a head is given
     for idle, that one to the left grouping."""
-    weights = torch.tensor([[s.m, 1 - s.m]], device=generator.device)
 
-    def batch(progress):
-        images, parts = data.sample(s.batch, generator, s.shape, s.noise)
-        scores = data.score(exp_dual.decide(net, images), data.groupings(parts))  # (n, 2, 2)
-        if idle is not None:
-            return [-scores[:, idle, 0].mean()]
-        return [-rules.value("soft", scores, weights, s.beta).mean()]
+    def drawn(progress):
+        loss, masks, parts = batch(VARIANTS["heads"], net, s, generator)
+        if idle is None:
+            return [loss]
+        return [-data.score(masks, data.groupings(parts))[:, idle, 0].mean()]
 
-    sweep.train(net, optimiser, batch, steps)
+    sweep.train(net, optimiser, drawn, steps)
 
 
 @torch.no_grad()
@@ -92,10 +91,10 @@ def pushed(net, optimiser, generator, name, idle, s, seed, device):
     return {"pushed": outcomes, "end": end, "oracle_exact": exact}
 
 
-def run(name, seed, s, device):
+def run(v, seed, s, device):
     """Train two heads; if one ends in "both" and one unlearned, push them in every way and train
     on: a dict for a row. after has for each of PUSHES what pushed returns."""
-    v, begun = VARIANTS[name], time.perf_counter()
+    begun = time.perf_counter()
     net, generator = v.begin(s, seed, device)
     optimiser = v.optimiser(net, s)
     train(net, optimiser, generator, s, s.epochs * s.steps_per_epoch)
@@ -103,15 +102,10 @@ def run(name, seed, s, device):
     after = {}
     if sorted(ends) == ["both", "unlearned"]:
         idle = ends.index("unlearned")
-        for way in PUSHES:
-            after[way] = pushed(net, optimiser, generator, way, idle, s, seed, device)
+        for name in PUSHES:
+            after[name] = pushed(net, optimiser, generator, name, idle, s, seed, device)
     seconds = round(time.perf_counter() - begun, 2)
     return {"outcome": " + ".join(sorted(ends)), "after": after, "seconds": seconds}
-
-
-def change(name, s):
-    """What a variant changes, see left_right.change."""
-    return left_right.change(VARIANTS[name], s)
 
 
 def end_of(before, after):
@@ -175,7 +169,8 @@ def plot(summary):
 def report(runs):
     """The summary, the picture and the table of the runs, see sweep."""
     rows = [row for _, row in sorted(runs.items()) if row.get("after")]
-    said = f"Not both + unlearned, so not pushed: {len(runs) - len(rows)} runs"
+    dead = sum("error" in row for row in runs.values())
+    said = f"Not both + unlearned, so not pushed: {len(runs) - len(rows) - dead} runs"
     if not rows:
         return {}, said
     summary, lines = summarise(rows), []

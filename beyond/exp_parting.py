@@ -8,16 +8,17 @@ whatever the network. How fast a direction grows is the network's own, by the Gr
 gradients of the four scores in weight space. Decisions that share their weights share what both
 groupings ask for, so their lead hardly moves; two heads and two U-Nets do not.
 
-Running this draws the recorded runs (beyond/rows/parting.jsonl): Gram matrices and ways of
+Running this draws the recorded runs (beyond/rows/parting.jsonl): Gram matrices and paths of
 (δ_left, δ_right) through the training. --variants and --seeds train what is missing.
---film FOLDER trains two heads, matched, once and saves their film.
+--film FOLDER trains two heads, matched, once and saves their film. On rows of seeds from 1000 up
+(--rows beyond/rows/seeds_1000_1009) it says what each of BOUNDS would have told.
 """
 
+import argparse
 import sys
-import time
 from collections import Counter
 from dataclasses import replace
-from itertools import cycle, product
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -30,36 +31,33 @@ import common
 import data
 import pictures
 from beyond import left_right, rules, sweep
-from beyond.left_right import ALIKE, FOUND, INGREDIENTS, PAPER, SEEING
+from beyond.left_right import NETWORKS
 from beyond.networks import decide
 from exp_recurrent import Settings
 
 FILES, SEEDS = ("parting", "seeds_200_259/parting"), 20
-FIXED = left_right.FIXED
-# The networks, and what they are called here; the last five are matched, too.
-TITLES = {
-    "alike-1e-3": "two U-Nets alike but for 1e-3",
-    "twin-decoders": "one encoder, two decoders alike but for 1e-3",
-    "mask-only": "mask alone fed back",
-    "state-only": "state alone fed back",
-    "dual": "two heads",
-    "twin-heads": "two heads alike but for 1e-3",
-    "independent": "two U-Nets",
-    "told-step": "told only the pass",
-    "recurrent": "mask and state fed back",
+FIXED, batch = left_right.FIXED, left_right.batch
+MATCHABLE = ("dual", "twin-heads", "independent", "told-step", "recurrent")
+MAXIMUM = {
+    name: NETWORKS[name]
+    for name in ("alike-1e-3", "twin-decoders", "mask-only", "state-only", *MATCHABLE)
 }
-EVERY = PAPER | INGREDIENTS | SEEING | ALIKE
-MAXIMUM = {name: replace(EVERY[name], title=title) for name, title in TITLES.items()}
-MATCHED = {f"{name}-matched": replace(v, rule="matched") for name, v in MAXIMUM.items()}
+MATCHED = {f"{name}-matched": replace(NETWORKS[name], rule="matched") for name in MATCHABLE}
 VARIANTS = MAXIMUM | MATCHED
-DEFAULT = [*MAXIMUM, *(f"{name}-matched" for name in [*TITLES][4:])]
+DEFAULT = [*MAXIMUM, *MATCHED]
 RATES_AT = (0, 5, 10, 20, 30, 40, 60, 80, 120)  # training steps after which Γ is measured
 RATES_UP_TO = 10  # on seeds below this
+# Seeds of which the signs are to tell the end; GROUPS are those that are told apart.
+CHOSEN_ON, SIGNS_ON = range(1000, 10**6), range(200, 260)
+GROUPS = {"seeds 0-19": range(20), "seeds 200-259": SIGNS_ON, "seeds from 1000 up": CHOSEN_ON}
 SEEN = 32  # held-out images on which all is measured
 # Where |δ_left| or |δ_right| first exceeds this, the signs are to tell how a run ends; of the
 # BOUNDS the one with most runs right on seeds 1000 to 1009.
 BOUNDS = (0.02, 0.05, 0.1, 0.2)
 BOUND = 0.2
+
+# Parting : lead in the drawn flow: near 0 under the maximum networks have 0.11 to 0.31.
+MODEL = 0.2
 
 # Directions in the space of (S_1left, S_1right, S_2left, S_2right).
 COMMON = np.array([1, 1, 1, 1]) / 2
@@ -86,9 +84,9 @@ def growth(gram, rule, beta):
     """
     if rule not in ("soft", "matched-smooth"):
         raise ValueError(f"rule must be soft or matched-smooth, got {rule!r}")
-    ways = np.stack((LEAD, PARTING))  # (2, 4)
+    directions = np.stack((LEAD, PARTING))  # (2, 4)
     fed = np.diag([1.0 if rule == "soft" else 0.0, 1.0])  # what the rule feeds
-    return ways @ gram @ COMMON / 2, beta / 4 * ways @ gram @ ways.T @ fed
+    return directions @ gram @ COMMON / 2, beta / 4 * directions @ gram @ directions.T @ fed
 
 
 def flow(left, right, rule, lead, parting, beta):
@@ -106,38 +104,42 @@ def flow(left, right, rule, lead, parting, beta):
 
 
 def claims(beta=100.0):
-    """Check the theory on random scores and Gram matrices, against autograd: {claim: by how much it
-    is wrong at most}."""
+    """Check the theory on random scores, rates and Gram matrices, against autograd: {claim: by how
+    much it is wrong at most}."""
     generator, worst = torch.Generator().manual_seed(0), {}
-    ways = torch.tensor(np.stack((LEAD, PARTING)))  # (2, 4)
+    directions = torch.tensor(np.stack((LEAD, PARTING)))  # (2, 4)
     slope, bend = torch.func.grad(worth, 1), torch.func.hessian(worth, 1)  # in the scores
     feeds = (
         ("soft", "The maximum feeds lead and parting, each by beta/4", [1, 1]),
         ("matched-smooth", "Smooth matching feeds the parting alone, by beta/4", [0, 1]),
     )
-    for _, (rule, claim, fed) in product(range(10), feeds):
-        scores = 2 * torch.rand(4, generator=generator).double()
-        alike = scores[:2].repeat(2)  # the two decisions score the same: δ = 0
-        ahead = scores + torch.randn(1, generator=generator) * ways[0]  # by any lead
-        gained = [worth(r, ahead, beta) - worth(r, scores, beta) for r in ("matched", feeds[1][0])]
-        roots = torch.randn(4, 4, generator=generator).double()
-        gram, paces = roots @ roots.T, scores[2:]  # paces: rates where nothing is coupled
-        faster = gram[:2, :2].sum() - gram[2:, 2:].sum()  # how much decision 1 is
-        drive, matrix = map(torch.from_numpy, growth(gram.numpy(), rule, beta))
-        bends = bend(rule, alike, beta) @ ways.T  # (4, 2)
-        lead, parting = paces * (ways @ slope(rule, scores, beta))
-        flows = flow(*(scores[:2] - scores[2:]).numpy(), rule, *paces.numpy(), beta)
-        gaps = {
-            claim: ways @ bends * 4 / beta - torch.tensor(fed).diag(),
-            "Matching, hard or smooth, is level in the lead": torch.stack(gained),
-            "Lead and parting are driven as growth says": drive
-            - ways @ gram @ slope(rule, alike, beta),
-            "They feed themselves as growth says": matrix - ways @ gram @ bends,
-            "The lead is driven where one learns faster": drive[0] - faster / 8,
-            "The plane's flow is the rule's": torch.tensor(flows)
-            - torch.stack((lead + parting, lead - parting)),
-        }
-        worst |= {key: max(gap.abs().max().item(), worst.get(key, 0)) for key, gap in gaps.items()}
+    for _ in range(10):
+        for rule, claim, fed in feeds:
+            scores = 2 * torch.rand(4, generator=generator).double()
+            alike = scores[:2].repeat(2)  # the two decisions score the same: δ = 0
+            ahead = scores + torch.randn(1, generator=generator) * directions[0]  # by any lead
+            matchings = ("matched", "matched-smooth")
+            gained = [worth(r, ahead, beta) - worth(r, scores, beta) for r in matchings]
+            roots = torch.randn(4, 4, generator=generator).double()
+            gram = roots @ roots.T
+            faster = gram[:2, :2].sum() - gram[2:, 2:].sum()  # how much decision 1 is
+            drive, matrix = map(torch.from_numpy, growth(gram.numpy(), rule, beta))
+            bends = bend(rule, alike, beta) @ directions.T  # (4, 2)
+            rates = torch.rand(2, generator=generator).double()  # where nothing is coupled
+            lead, parting = rates * (directions @ slope(rule, scores, beta))
+            flows = flow(*(scores[:2] - scores[2:]).numpy(), rule, *rates.numpy(), beta)
+            gaps = {
+                claim: directions @ bends * 4 / beta - torch.tensor(fed).diag(),
+                "Matching, hard or smooth, is level in the lead": torch.stack(gained),
+                "Lead and parting are driven as growth says": drive
+                - directions @ gram @ slope(rule, alike, beta),
+                "They feed themselves as growth says": matrix - directions @ gram @ bends,
+                "The lead is driven where one learns faster": drive[0] - faster / 8,
+                "The plane's flow is the rule's": torch.tensor(flows)
+                - torch.stack((lead + parting, lead - parting)),
+            }
+            for key, gap in gaps.items():
+                worst[key] = max(gap.abs().max().item(), worst.get(key, 0))
     return worst
 
 
@@ -153,61 +155,34 @@ def gram_matrix(net, images, truths):
     return gradients @ gradients.T
 
 
-def rounded(numbers):
-    """Floats as a row keeps them: six digits."""
-    return [float(f"{x:.6g}") for x in numbers]
-
-
-def run(name, seed, s, device):
-    """Train a variant as left_right.run does: a dict for a row. scores: the four mean scores on
+def run(v, seed, s, device):
+    """Train a Variant, see left_right.run: a dict for a row. scores: the four mean scores on
     SEEN held-out images after so many training steps, [steps, 1left, 1right, 2left, 2right]; gram:
     {steps: Γ} on seeds below RATES_UP_TO; what it ends in, as in left_right.run."""
-    v = VARIANTS[name]
     s = v.settings(s)
-    net, generator = v.begin(s, seed, device)
-    weights = torch.tensor([[s.m, 1 - s.m]], device=device)
     images, parts = data.held_out(s, seed, device)
     seen, truths = images[:SEEN], data.groupings(parts[:SEEN])
     steps = s.epochs * s.steps_per_epoch
     looked_at = {0, steps, *RATES_AT, *range(0, 121, 4), *common.recorded(steps)}
-    way, grams = [], {}
+    path, grams = [], {}
 
-    def look(done):
+    def look(net, step, masks, parts):
+        done = step - 1
         if done in looked_at:
             with torch.no_grad():
                 scores = data.score(decide(net, seen), truths).mean(0)  # (2, 2)
-            way.append([done, *rounded(scores.flatten().tolist())])
+            path.append([done, *sweep.rounded(scores.flatten().tolist())])
         if done in RATES_AT and seed < RATES_UP_TO:
-            grams[done] = [rounded(line) for line in gram_matrix(net, seen, truths).tolist()]
+            gram = gram_matrix(net, seen, truths)
+            grams[done] = [sweep.rounded(line) for line in gram.tolist()]
 
-    def batch(progress):
-        images, parts = data.sample(s.batch, generator, s.shape, s.noise)
-        scores = data.score(decide(net, images), data.groupings(parts))
-        return (-rules.value(v.rule, scores, weights, s.beta, progress).mean(),)
-
-    begun = time.perf_counter()
-    sweep.train(net, v.optimiser(net, s), batch, steps, lambda step, _: look(step - 1))
-    look(steps)
-    with torch.no_grad():
-        measured = data.measure(decide(net, images), parts, s.m)
-    return {
-        "found": measured["oracle_exact"] >= FOUND,
-        "outcome": " + ".join(sorted(d["outcome"] for d in measured["decisions"])),
-        "seconds": round(time.perf_counter() - begun, 2),
-        "oracle_exact": measured["oracle_exact"],
-        "score": measured["score"],
-        "scores": way,
-        "gram": grams,
-    }
-
-
-def change(name, s):
-    """What a variant changes, see left_right.change."""
-    return left_right.change(VARIANTS[name], s)
+    end = left_right.run(v, seed, s, device, look)
+    kept = "found", "outcome", "seconds", "oracle_exact", "score"
+    return {key: end[key] for key in kept} | {"scores": path, "gram": grams}
 
 
 def differences(row):
-    """The way of a run: training steps (k,), δ_left (k,), δ_right (k,)."""
+    """The path of a run: training steps (k,), δ_left (k,), δ_right (k,)."""
     steps, *scores = np.array(row["scores"]).T
     return steps, scores[0] - scores[2], scores[1] - scores[3]
 
@@ -223,6 +198,11 @@ def predicted(row, bound=BOUND):
     return bool(left[first] * right[first] < 0)
 
 
+def as_predicted(rows, bound=BOUND):
+    """How many of these runs end as predicted."""
+    return sum(predicted(row, bound) == row["found"] for row in rows)
+
+
 def rates(rows, beta):
     """The rates of runs, Γ along the three directions: at each of RATES_AT the medians over the
     runs, and the medians of parting : lead and lead : common over all Γ measured while both |δ|
@@ -231,7 +211,7 @@ def rates(rows, beta):
     for row in rows:
         steps, left, right = differences(row)
         for step, gram in row["gram"].items():
-            three = [way @ np.array(gram) @ way for way in (COMMON, LEAD, PARTING)]
+            three = [along @ np.array(gram) @ along for along in (COMMON, LEAD, PARTING)]
             at.setdefault(int(step), []).append(three)
             k = list(steps).index(int(step))
             if max(abs(left[k]), abs(right[k])) < 1 / beta:
@@ -242,27 +222,42 @@ def rates(rows, beta):
     return {"at": medians, "near 0": ratios, "measured near 0": len(near)}
 
 
+def lead_at(row, step):
+    """How far one decision of a run is ahead after so many training steps, |δ_left + δ_right|/2."""
+    steps, left, right = differences(row)
+    return abs(left + right)[list(steps).index(step)] / 2
+
+
+def usual(runs, name):
+    """The runs of a variant that lived, and of these those that are counted and drawn: all but
+    SIGNS_ON, which are for the signs alone, or all where there are no others."""
+    lived = [row for row in sweep.of(runs, name) if "error" not in row]
+    return lived, [row for row in lived if row["seed"] not in SIGNS_ON] or lived
+
+
 def summarise(runs):
-    """For each variant, how many runs find both groupings, what they end in, their rates; and
-    for the seeds up to 19 and those from 200, how many end as predicted: a list of dicts."""
+    """For each variant, how many runs find both groupings, what they end in, their rates, the
+    median of their leads at training step 40; and of several seeds how many runs end as
+    predicted: a list of dicts. Runs that died do not count."""
     rows = []
     for name, v in VARIANTS.items():
-        own = [row for row in sweep.of(runs, name) if "error" not in row]
-        usual = [row for row in own if row["seed"] < 200]
-        if not usual:
+        lived, own = usual(runs, name)
+        if not lived:
             continue
         row = {
             "variant": name,
             "title": v.title,
             "rule": v.rule,
-            "found": sum(run["found"] for run in usual),
-            "of": len(usual),
-            "outcomes": Counter(run["outcome"] for run in usual),
-            "rates": rates([run for run in usual if run["gram"]], Settings().beta),
+            "found": sum(run["found"] for run in own),
+            "of": len(own),
+            "outcomes": Counter(run["outcome"] for run in own),
+            "lead at step 40": np.median([lead_at(run, 40) for run in own]),
+            "rates": rates([run for run in own if run["gram"]], Settings().beta),
         }
-        for key, some in (("seeds 0-19", usual), ("seeds 200-259", own[len(usual) :])):
+        for key, seeds in GROUPS.items():
+            some = [run for run in lived if run["seed"] in seeds]
             row[key] = {
-                "as predicted": sum(predicted(run) == run["found"] for run in some),
+                "as predicted": as_predicted(some),
                 "of": len(some),
                 "find both": sum(run["found"] for run in some),
             }
@@ -279,13 +274,13 @@ def tables(summary):
         cells += [f"{x:.3g}" for x in near.values()] if near else ["-", "-"]
         at = r["rates"]["at"].get(40)
         cells += [f"{x:.2g}" for x in at.values()] if at else ["-"] * 3
-        lines.append(cells)
+        lines.append([*cells, f"{r['lead at step 40']:.3f}"])
     head = ["network", "rule", "finds both", "parting : lead", "lead : common"]
-    head += ["common at step 40", "lead", "parting"]
+    head += ["common at step 40", "lead", "parting", "how large the lead is then"]
     first, lines = sweep.markdown(head, lines), []
     for r in summary:
-        for key in ("seeds 0-19", "seeds 200-259"):
-            right, n, both = r[key].values()
+        for key in GROUPS:
+            right, n, both = (r[key][name] for name in ("as predicted", "of", "find both"))
             if n:
                 low, high = sweep.wilson(right, n)
                 most = max(both, n - both)
@@ -321,7 +316,7 @@ def stretched(x, near=0.01):
 
 
 def draw_plane(ax, rows, rule, lead, parting, beta=100.0):
-    """Draw into Axes the flow of the model and on it the ways of runs, coloured by their ends. In
+    """Draw into Axes the flow of the model and on it the paths of runs, coloured by their ends. In
     the red quadrants one decision is ahead for both groupings, in the green ones each for one."""
     edge = float(stretched(np.array(1.6)))
     x, y = np.meshgrid(*[np.linspace(-edge, edge, 41)] * 2)  # (41, 41)
@@ -334,10 +329,10 @@ def draw_plane(ax, rows, rule, lead, parting, beta=100.0):
     u, v = (speed / (1 / beta + abs(at)) for speed, at in zip(speeds, (left, right)))
     ax.streamplot(x, y, u, v, color="0.6", density=0.8, linewidth=0.8, arrowsize=0.9, zorder=1)
     for row in rows:
-        _, *way = differences(row)
+        _, *path = differences(row)
         colour = ENDS[end_of(row)]
-        ax.plot(*map(stretched, way), color=colour, lw=0.9, alpha=0.6, zorder=2)
-        ax.plot(*(stretched(d[-1:]) for d in way), "o", color=colour, ms=4, zorder=3)
+        ax.plot(*map(stretched, path), color=colour, lw=0.9, alpha=0.6, zorder=2)
+        ax.plot(*(stretched(d[-1:]) for d in path), "o", color=colour, ms=4, zorder=3)
     ticks = [-1, -0.1, 0, 0.1, 1]
     at = stretched(np.array(ticks, float))
     ax.set_xticks(at, [f"{tick:g}" for tick in ticks])
@@ -348,10 +343,19 @@ def draw_plane(ax, rows, rule, lead, parting, beta=100.0):
     ax.set_xlabel("score of decision 1 minus 2, if left is true")
 
 
+def numbered(summary):
+    """The networks, in their order, by title: {title: number}, from 1 up."""
+    titles = dict.fromkeys(r["title"] for r in summary)
+    return {title: k for k, title in enumerate(titles, 1)}
+
+
 def draw_rates(ax, summary):
     """Draw into Axes the rate of the lead of every network against that of the parting."""
-    rows = [r for r in summary if r["rule"] == "soft"]
-    dots = [(r["rates"]["at"][40], k, 2 * r["found"] > r["of"]) for k, r in enumerate(rows, 1)]
+    dots = [
+        (r["rates"]["at"][40], numbered(summary)[r["title"]], 2 * r["found"] > r["of"])
+        for r in summary
+        if r["rule"] == "soft" and 40 in r["rates"]["at"]
+    ]
     dots.sort(key=lambda dot: dot[0]["parting"])
     # Some dots are close: their numbers stand to the left and to the right in turn.
     sides = cycle(({"xytext": (-9, 0), "ha": "right"}, {"xytext": (9, 0), "ha": "left"}))
@@ -369,22 +373,22 @@ def draw_rates(ax, summary):
 
 def draw_found(ax, summary):
     """Draw into Axes how many runs of each network find both groupings, by rule."""
-    titles = [r["title"] for r in summary if r["rule"] == "soft"]
+    numbers = numbered(summary)
     looks = {"soft": ("o", "white", -0.17), "matched": ("D", "#00806a", 0.17)}
     for r in summary:
         marker, colour, shift = looks[r["rule"]]
-        y = titles.index(r["title"]) + shift
+        y = numbers[r["title"]] + shift
         ax.plot(sweep.wilson(r["found"], r["of"]), [y, y], "k-", lw=1)
         ax.plot(r["found"] / r["of"], y, marker, mfc=colour, mec="black", ms=7)
         ax.text(1.05, y, f"{r['found']} of {r['of']}", va="center", fontsize=9)
-    ax.set_yticks(range(len(titles)), [f"{title}  {k}" for k, title in enumerate(titles, 1)])
-    ax.set(xlim=(-0.03, 1.4), ylim=(len(titles) - 0.5, -0.5), xticks=[0, 0.5, 1])
+    ax.set_yticks([*numbers.values()], [f"{title}  {k}" for title, k in numbers.items()])
+    ax.set(xlim=(-0.03, 1.4), ylim=(len(numbers) + 0.5, 0.5), xticks=[0, 0.5, 1])
     ax.set_xlabel("share of the runs (95% interval)")
     ax.grid(axis="x", color="0.88")
 
 
 def plot(summary, runs):
-    """Why two heads starve, why two passes part and what matching changes, in one picture: ways
+    """Why two heads starve, why two passes part and what matching changes, in one picture: paths
     on the plane, rates, counts. Returns the Figure."""
     fig = Figure(figsize=(11, 10.5), layout="constrained")
     top, bottom = fig.subfigures(2, 1, height_ratios=(1.45, 1))
@@ -399,13 +403,13 @@ def plot(summary, runs):
         ),
     ):
         names = [name for name, v in VARIANTS.items() if v.rule == rule]
-        rows = [row for name in names for row in sweep.of(runs, name) if row["seed"] < 20]
-        draw_plane(ax, rows, model, lead=1, parting=0.5)
+        rows = [row for name in names for row in usual(runs, name)[1]]
+        draw_plane(ax, rows, model, lead=1, parting=MODEL)
         ax.set_title(f"{title} ({len(rows)} runs)", fontsize=10)
     planes[0].set_ylabel("score of decision 1 minus 2, if right is true")
     handles = [Line2D([], [], color=colour, lw=3, label=end) for end, colour in ENDS.items()]
     handles += [
-        Line2D([], [], color="0.6", label="flow of the model"),
+        Line2D([], [], color="0.6", label=f"flow of the model, parting : lead = {MODEL}"),
         Patch(fc=EQUAL, label="lead: one is ahead for both groupings"),
         Patch(fc=OPPOSITE, label="parting: each is ahead for one"),
     ]
@@ -455,41 +459,42 @@ def report(runs):
         f"{claim:<52} {'holds' if gap < 1e-9 else f'wrong by up to {gap:.3g}'}"
         for claim, gap in claims().items()
     ]
+    tried = [row for (_, seed), row in runs.items() if seed in CHOSEN_ON and "error" not in row]
+    for bound in BOUNDS if tried else ():
+        right = f"{as_predicted(tried, bound)} of {len(tried)} runs end as the signs say"
+        holds.append(f"seeds from 1000 up, with the bound {bound:g}: {right}")
     return saved, "\n".join(holds) + "\n\n" + tables(summary)
 
 
 def save_film(out):
     """Train two heads, matched, as the experiments do, seed 0, and save OUT/matched.gif."""
     s, v, seed = Settings(), VARIANTS["dual-matched"], 0
-    net, generator = v.begin(s, seed, "cpu")
     images, parts = (x[:3] for x in data.held_out(s, seed, "cpu"))
-    steps, history, film = s.epochs * s.steps_per_epoch, [], []
-    halves = torch.tensor([[s.m, 1 - s.m]])
+    recorded, history, film = common.recorded(s.epochs * s.steps_per_epoch), [], []
 
-    def batch(progress):
-        drawn, its_parts = data.sample(s.batch, generator, s.shape, s.noise)
-        masks = decide(net, drawn)
-        scores = data.score(masks, data.groupings(its_parts))
-        return -rules.value(v.rule, scores, halves).mean(), masks, its_parts
-
-    def watch(step, loss, masks, its_parts):
-        if step in common.recorded(steps):
+    def look(net, step, masks, its_parts):
+        if step in recorded:
             history.append({"step": step, **data.measure(masks, its_parts, s.m)})
             with torch.no_grad():
                 film.append(decide(net, images))
 
-    sweep.train(net, v.optimiser(net, s), batch, steps, watch)
+    left_right.run(v, seed, s, "cpu", look)
     shown = "Two at once, matched", "decision", history, film, images, parts
     out.mkdir(parents=True, exist_ok=True)
     common.save(out / "matched.gif", lambda path: pictures.save_film(path, *shown))
 
 
 def main(argv=None):
-    """See sweep.main; with --film FOLDER, save_film."""
+    """See sweep.main; with --film, save_film."""
     argv = sys.argv[1:] if argv is None else argv
-    if argv[:1] == ["--film"]:
-        return save_film(Path(argv[1] if argv[1:] else "out"))
-    return sweep.main("exp_parting", argv)
+    if not any(flag.partition("=")[0] == "--film" for flag in argv):
+        return sweep.main("exp_parting", argv)
+    layout = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+    parser = argparse.ArgumentParser(usage=argparse.SUPPRESS, description=__doc__, **layout)
+    parser.add_argument("--film", type=Path, nargs="?", metavar="FOLDER", help="else that of --out")
+    parser.add_argument("--out", type=Path, default=Path("out"), help="default: %(default)s")
+    args = parser.parse_args(argv)
+    return save_film(args.film or args.out)
 
 
 if __name__ == "__main__":

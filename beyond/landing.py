@@ -16,6 +16,7 @@ the common region that each instance owns. Without --loss these print a table of
 import sys
 import time
 from collections import Counter
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -42,8 +43,21 @@ NETS = {
 }
 # {loss: [what it is, where it comes from, which library has it]}
 ABOUT = {name: loss.__doc__.split(" | ") for name, loss in LOSSES.items()}
+
+
+@dataclass(frozen=True)
+class Trained(Variant):
+    """A Variant that is trained with a loss of LOSSES."""
+
+    loss: str = ""
+
+    def change(self):
+        """What it changes, as a dict for its rows, whose names say the loss."""
+        return {"net": self.net} | ({"rule": self.rule} if self.rule == "matched" else {})
+
+
 VARIANTS = {
-    name + end: Variant(ABOUT[name][0] + end.replace("-", ", "), net, options, rule)
+    name + end: Trained(ABOUT[name][0] + end.replace("-", ", "), net, options, rule, loss=name)
     for end, (net, options, rule) in NETS.items()
     for name in LOSSES
 }
@@ -59,8 +73,8 @@ KINDS = {  # headings, by what predict says
 
 
 def known(name):
-    """The loss of a variant, as it is called."""
-    loss = LOSSES[name.removesuffix("-matched").removesuffix("-heads").removesuffix("-recurrent")]
+    """The loss of LOSSES with this name, as it is called."""
+    loss = LOSSES[name]
     given = "logits" if loss is LOSSES["bce-dice-logits"] else "probabilities"
     exclusive = getattr(loss, "exclusive", False)
     return predict.Understood(loss, False, "masks", given, exclusive)
@@ -102,18 +116,24 @@ def objective(u, logits, truths, rule="hard"):
     return u(chosen.flatten(0, 1), truths.flatten(0, 1))
 
 
+def loss_of(u, net, s, generator, rule="hard"):
+    """Draw a batch and return the loss of a network, see objective."""
+    images, parts = data.sample(s.batch, generator, s.shape, s.noise)
+    return objective(u, decide(net, images, u)[0], data.groupings(parts), rule)
+
+
+def batch(v, net, s, generator):
+    """Draw a batch for the network of a Variant: [its loss]."""
+    return [loss_of(known(v.loss), net, s, generator, v.rule)]
+
+
 def train(u, net, s, seed, device, rule="hard"):
     """Train a network with a loss and test it: a dict of what it ends in, for a row."""
     net = net.to(device, memory_format=torch.channels_last)
     optimiser = torch.optim.Adam(net.parameters(), s.learning_rate, fused=True)
     generator = torch.Generator(device).manual_seed(seed + data.SEEDS)
-
-    def batch(progress):
-        images, parts = data.sample(s.batch, generator, s.shape, s.noise)
-        return objective(u, decide(net, images, u)[0], data.groupings(parts), rule), None
-
-    begun = time.perf_counter()
-    sweep.train(net, optimiser, batch, s.epochs * s.steps_per_epoch)
+    begun, steps = time.perf_counter(), s.epochs * s.steps_per_epoch
+    sweep.train(net, optimiser, lambda _: [loss_of(u, net, s, generator, rule)], steps)
     seconds = round(time.perf_counter() - begun, 2)
     images, parts = data.held_out(s, seed, device)
     with torch.no_grad():
@@ -129,21 +149,10 @@ def train(u, net, s, seed, device, rule="hard"):
     }
 
 
-def run(name, seed, s, device):
-    """Train a variant: the end of a row."""
-    v = VARIANTS[name]
+def run(v, seed, s, device):
+    """Train a Variant: the end of a row."""
     net = v.build(s, torch.Generator().manual_seed(seed))
-    return train(known(name), net, s, seed, device, v.rule)
-
-
-def change(name, s):
-    """What a variant is, with the fingerprint of sweep.start."""
-    u, v, generator = known(name), VARIANTS[name], torch.Generator().manual_seed(0)
-    net = v.build(s, generator)
-    images, parts = data.sample(s.batch, generator, s.shape, s.noise)
-    cost = objective(u, decide(net, images, u)[0], data.groupings(parts), v.rule)
-    rule = {"rule": v.rule} if v.rule == "matched" else {}
-    return rule | {"net": v.net, "start": sweep.start(net, cost, generator)}
+    return train(known(v.loss), net, s, seed, device, v.rule)
 
 
 def said(value):
@@ -200,11 +209,11 @@ def table(summary):
         off = "-" if r["off"] is None else f"{r['off']:.3f}"
         gets = ", ".join(f"{end} {count}" for end, count in r["gets"].items())
         cells = [*ABOUT[name], said(r["predicted"]), said(r["slides_to"]), r["cut"], off, gets]
-        lines.append([*cells, *pairs(r)])
+        lines.append([*cells, *counts_found(r)])
     return sweep.markdown(head, lines)
 
 
-def pairs(row):
+def counts_found(row):
     """How many runs of two heads, two passes and matched heads find the two groupings."""
     rows = (row.get(key) for key in ("heads", "recurrent", "matched"))
     return [f"{r['found']}/{r['of']}" if r and r["of"] else "-" for r in rows]
@@ -239,7 +248,7 @@ def draw(summary):
             ax.scatter(x, [y + up] * len(x), clip_on=False, **look)
         gets = [f"{end} {k}" for end, k in r["gets"].most_common()]
         gets = ",\n".join(", ".join(gets[k : k + 2]) for k in range(0, len(gets), 2))
-        for (x, _), text in zip(columns, (gets, *pairs(r))):
+        for (x, _), text in zip(columns, (gets, *counts_found(r))):
             ax.text(x, y, text, va="center", fontsize=11.5)
         title, source, _ = ABOUT[name]
         places[y] = title if source == "-" else f"{title}\n({source})"

@@ -26,39 +26,31 @@ FIXED = {
     "exact": data.EXACT,
 }
 # The networks that more than one question asks about.
-ONE, TWO = {"out_channels": 2}, {"out_channels": 4}
+ONE, TWO, TOLD = {"out_channels": 2}, {"out_channels": 4}, {"mask": "pass", "state": "zero"}
 PAPER = {
-    "single": Variant("Single decision: one U-Net", "UNet", ONE),
-    "dual": Variant("Two heads: two decisions at once", "UNet", TWO),
-    "recurrent": Variant("Recurrent: mask and state fed back", "RecurrentUNet"),
+    "single": Variant("One decision", "UNet", ONE),
+    "dual": Variant("Two heads", "UNet", TWO),
+    "recurrent": Variant("Mask and state fed back", "RecurrentUNet"),
 }
 INGREDIENTS = {
-    "mask-only": Variant("Recurrent: mask alone fed back", "RecurrentUNet", {"feed_state": False}),
-    "state-only": Variant("Recurrent: state alone fed back", "RecurrentUNet", {"feed_mask": False}),
-    "told-step": Variant("One U-Net twice, told only the pass", "ToldPass"),
+    "mask-only": Variant("Mask alone fed back", "RecurrentUNet", {"feed_state": False}),
+    "state-only": Variant("State alone fed back", "RecurrentUNet", {"feed_mask": False}),
+    "told-step": Variant("Told only the pass", "ToldPass"),
 }
 SEEING = {
     "sequence": Variant("Two U-Nets, one sees the other's mask", "TwoUNets", {"feed_mask": True}),
-    "independent": Variant("Two U-Nets, independent", "TwoUNets"),
+    "independent": Variant("Two U-Nets", "TwoUNets"),
 }
 ALIKE = {
-    "alike-1e-6": Variant("Two U-Nets, alike at first but for 1e-6", "Twins", {"noise": 1e-6}),
-    "alike-1e-3": Variant("Two U-Nets, alike at first but for 1e-3", "Twins", {"noise": 1e-3}),
-    "alike-1e-1": Variant("Two U-Nets, alike at first but for 1e-1", "Twins", {"noise": 1e-1}),
+    "alike-1e-6": Variant("Two U-Nets alike but for 1e-6", "Twins", {"noise": 1e-6}),
+    "alike-1e-3": Variant("Two U-Nets alike but for 1e-3", "Twins", {"noise": 1e-3}),
+    "alike-1e-1": Variant("Two U-Nets alike but for 1e-1", "Twins", {"noise": 1e-1}),
     "twin-decoders": Variant(
         "One encoder, two decoders alike but for 1e-3", "Twins", {"shared": "encoder"}
     ),
-    "twin-heads": Variant("One U-Net, two heads alike but for 1e-3", "Twins", {"shared": "trunk"}),
+    "twin-heads": Variant("Two heads alike but for 1e-3", "Twins", {"shared": "trunk"}),
 }
-
-
-def truths(v, s, generator, device):
-    """The weights of the two groupings of a batch, (1, 2) or, where a coin draws one truth for
-    each image, (n, 2)."""
-    if not v.coin:
-        return torch.tensor([[s.m, 1 - s.m]], device=device)
-    left = torch.rand(s.batch, generator=generator, device=device) < s.m
-    return torch.stack((left, ~left), 1).float()
+NETWORKS = PAPER | INGREDIENTS | SEEING | ALIKE
 
 
 def show_owner(images, parts, weights, share, generator):
@@ -84,8 +76,25 @@ def tested_where_shown(net, s, seed, device, generator):
     }
 
 
-def run(v, seed, s, device):
-    """Train a Variant and test it: a dict of what it ends in.
+def batch(v, net, s, generator, coins=None, progress=0.5):
+    """Draw a batch for the network of a Variant: (loss, decisions (n, D, 2, H, W), parts). coins is
+    the generator of one truth for each image and of who is shown; without it both truths count."""
+    images, parts = data.sample(s.batch, generator, s.shape, s.noise)
+    weights = torch.tensor([[s.m, 1 - s.m]], device=images.device)  # (1, 2) or, by a coin, (n, 2)
+    if v.coin and coins is not None:
+        left = torch.rand(s.batch, generator=coins, device=images.device) < s.m
+        weights = torch.stack((left, ~left), 1).float()
+    if v.shown and coins is not None:
+        show_owner(images, parts, weights, v.shown, coins)
+    masks = decide(net, images)  # (n, D, 2, H, W)
+    scores = data.score(masks, data.groupings(parts))  # (n, D, 2 groupings)
+    return -rules.value(v.rule, scores, weights, s.beta, progress).mean(), masks, parts
+
+
+def run(v, seed, s, device, look=None):
+    """Train a Variant and test it: a dict of what it ends in. look(net, step, masks, parts) is
+    called before each training step with the batch of that step and, as if before one more, with
+    the test images at the end.
 
     It has what data.measure gives; found: whether the two groupings are (see FOUND); found_at:
     the recorded training step from which every recorded batch was exact, if found; outcome: of
@@ -99,17 +108,13 @@ def run(v, seed, s, device):
     coins = torch.Generator(device).manual_seed(seed + 3 * data.SEEDS)
     steps, found_at = s.epochs * s.steps_per_epoch, None
 
-    def batch(progress):
-        images, parts = data.sample(s.batch, generator, s.shape, s.noise)
-        weights = truths(v, s, coins, device)
-        if v.shown:
-            show_owner(images, parts, weights, v.shown, coins)
-        masks = decide(net, images)  # (n, D, 2, H, W)
-        scores = data.score(masks, data.groupings(parts))  # (n, D, 2 groupings)
-        return -rules.value(v.rule, scores, weights, s.beta, progress).mean(), masks, parts
+    def drawn(progress):
+        return batch(v, net, s, generator, coins, progress)
 
     def watch(step, loss, masks, parts):
         nonlocal found_at
+        if look is not None:
+            look(net, step, masks, parts)
         if step % s.steps_per_epoch == 0 or (step - 1) % max(1, steps // 100) == 0:
             if data.measure(masks, parts)["oracle_exact"] < FOUND:
                 found_at = None
@@ -117,12 +122,16 @@ def run(v, seed, s, device):
                 found_at = step
 
     begun = time.perf_counter()
-    sweep.train(net, v.optimiser(net, s), batch, steps, watch)
+    sweep.train(net, v.optimiser(net, s), drawn, steps, watch)
     seconds = round(time.perf_counter() - begun, 2)
 
-    net.requires_grad_(False)  # from here on it is tested
     images, parts = data.held_out(s, seed, device)
-    measured = data.measure(decide(net, images), parts, s.m)
+    with torch.no_grad():
+        masks = decide(net, images)
+    if look is not None:
+        look(net, steps + 1, masks, parts)
+    net.requires_grad_(False)  # from here on it is tested
+    measured = data.measure(masks, parts, s.m)
     found = measured["oracle_exact"] >= FOUND
     row = {
         "found": found,
@@ -145,16 +154,6 @@ def run(v, seed, s, device):
     return row
 
 
-def change(v, s):
-    """What a Variant changes, as a dict for its rows, with the fingerprint of sweep.start."""
-    s, generator = v.settings(s), torch.Generator().manual_seed(0)
-    net = v.build(s, generator)
-    images, parts = data.sample(s.batch, generator, s.shape, s.noise)
-    scores = data.score(decide(net, images), data.groupings(parts))
-    loss = -rules.value(v.rule, scores, torch.tensor([[s.m, 1 - s.m]]), s.beta, 0.5).mean()
-    return v.change() | {"start": sweep.start(net, loss, generator)}
-
-
 def reply(row):
     """What the second decision is when shown, in place of the first one's mask, the truth that
     it gives itself: "same" (then it is no answer to that mask), "opposite" (then it is), or
@@ -174,7 +173,8 @@ def summarise(runs, variants):
 
     found: how many found the two groupings, interval: Wilson's; median_step: of found_at, over
     those that did; pairs, score: means of oracle_exact and of score; outcomes: how many ended in
-    each; replies: see reply. A run that died did not find them.
+    each; replies: see reply. A run that died did not find them. shown_any, shown_each: where
+    images show their owner, means of what tested_where_shown gives.
     """
     rows = []
     for name, v in variants.items():
@@ -196,12 +196,11 @@ def summarise(runs, variants):
             "found_seeds": [run["seed"] for run in good],
             "failed_seeds": [run["seed"] for run in own if run not in good],
             "parameters": max((run["parameters"] for run in lived), default=0),
-            "passes": 1 if v.net in ("UNet", "Monai") else 2,
             "replies": Counter(filter(None, map(reply, lived))),
             "pairs": sum(run["oracle_exact"] for run in lived) / len(own),
             "score": sum(run["score"] for run in lived) / len(own),
         }
-        if v.shown:
+        if v.shown and lived:
             row["shown_any"] = statistics.mean(run["shown_any"] for run in lived)
             row["shown_each"] = np.mean([run["shown_each"] for run in lived], 0).tolist()
         rows.append(row)
@@ -211,25 +210,42 @@ def summarise(runs, variants):
 def table(rows):
     """The rows of summarise as a table in Markdown."""
     head = ["variant", "finds the two", "95% interval", "at step (median)", "outcomes"]
-    head += ["seeds that fail", "weights", "passes"]
+    head += ["seeds that fail", "weights"]
     lines = []
     for r in rows:
         failed = ", ".join(map(str, r["failed_seeds"])) or "-"
         if len(r["failed_seeds"]) > r["found"]:  # the shorter of the two lists
             but = ", ".join(map(str, r["found_seeds"]))
             failed = f"all but {but}" if but else "all"
+        outcomes = ", ".join(f"{end} {count}" for end, count in r["outcomes"].items())
+        if "shown_each" in r:
+            right = " and ".join(f"{share:.0%}" for share in r["shown_each"])
+            outcomes += f"; shown, each right in {right}"
         cells = [
             r["title"],
             f"{r['found']}/{r['of']}",
             "{:.0%} to {:.0%}".format(*r["interval"]),
             "-" if r["median_step"] is None else f"{r['median_step']:g}",
-            ", ".join(f"{end} {count}" for end, count in r["outcomes"].items()),
+            outcomes,
             failed,
             f"{r['parameters']:,}",
-            r["passes"],
         ]
         lines.append(cells)
     return sweep.markdown(head, lines)
+
+
+def counts(rows, what, title):
+    """How many runs find what they should, with the 95% interval: rows are dicts with title,
+    found, of and interval. Returns the Figure."""
+    ax = Figure(figsize=(9, 1.5 + 0.27 * len(rows)), layout="constrained").subplots()
+    for y, row in enumerate(rows):
+        ax.plot(row["interval"], [y, y], "k|-", [row["found"] / row["of"]], [y], "ko")
+        ax.text(1.05, y, f"{row['found']} of {row['of']}", va="center", fontsize=9)
+    ax.set_yticks(range(len(rows)), [row["title"] for row in rows], fontsize=9)
+    ax.set(xlim=(-0.03, 1.22), ylim=(len(rows) - 0.4, -0.6), xticks=np.linspace(0, 1, 5))
+    ax.set_xlabel(f"share of the runs that find {what}, and its 95% interval")
+    ax.figure.suptitle(title)
+    return ax.figure
 
 
 # How an outcome is drawn: as it is painted, and told apart without colours too.

@@ -217,12 +217,15 @@ class Started(nn.Module):
 
 
 class Monai(nn.Module):
-    """A U-Net of MONAI, by the name of its class. Its weights are its own draw, seeded."""
+    """A U-Net of MONAI, by the name of its class. Its weights are its own draw, seeded. OSError:
+    the library is not there."""
 
     def __init__(self, name, out_channels=2, width=16, depth=2, generator=None):
         super().__init__()
-        from monai.networks import nets
-
+        try:
+            from monai.networks import nets
+        except ImportError:
+            raise OSError(f"MONAI's {name} needs MONAI: pip install monai") from None
         widths = [width * 2**level for level in range(5)]
         options = {"channels": widths[: depth + 1], "strides": [2] * depth}
         if name == "BasicUNet":  # of four poolings, always
@@ -256,13 +259,6 @@ NETWORKS = {
 }
 
 
-def changed(s, values):
-    """A copy of Settings s with these values, {"m": 0.7, "shape.square": 6}."""
-    own = {name: value for name, value in values.items() if "." not in name}
-    sizes = {name.removeprefix("shape."): value for name, value in values.items() if "." in name}
-    return replace(s, shape=replace(s.shape, **sizes), **own)
-
-
 @dataclass(frozen=True)
 class Variant:
     """What a variant is called and what it changes; the rest is as in the Settings."""
@@ -278,7 +274,9 @@ class Variant:
 
     def settings(self, s):
         """The Settings, changed as it says."""
-        return changed(s, self.other)
+        own = {name: value for name, value in self.other.items() if "." not in name}
+        sizes = {name.removeprefix("shape."): self.other[name] for name in self.other.keys() - own}
+        return replace(s, shape=replace(s.shape, **sizes), **own)
 
     def build(self, s, generator):
         """Its network, with its weights drawn from a generator."""
@@ -304,13 +302,7 @@ class Variant:
 
     def change(self):
         """What it changes, as a dict for its rows."""
-        change = {"net": self.net, "options": self.options, "rule": self.rule}
-        change |= {"coin": self.coin, "other": self.other}
-        if self.momentum:
-            change["momentum"] = self.momentum
-        if self.shown:
-            change["shown"] = self.shown
-        return change
+        return {name: value for name, value in vars(self).items() if name != "title"}
 
 
 def decide(net, images, *shown, instances=2):

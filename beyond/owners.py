@@ -164,9 +164,9 @@ DECIDE = ((2, 2), (3, 3), (4, 4), (3, 4))  # instances K, decisions T
 NETWORKS = {
     f"{name}-K{K}-T{T}": variant(f"{title}, K = {K}, T = {T}", net, K, T)
     for name, title, net in (
-        ("recurrent", "Recurrent", "RecurrentUNet"),
+        ("recurrent", "Mask and state fed back", "RecurrentUNet"),
         ("told", "Told only the pass", "ToldPass"),
-        ("heads", "Heads of one U-Net", "UNet"),
+        ("heads", "Heads", "UNet"),
     )
     for K, T in DECIDE
 }
@@ -186,34 +186,25 @@ PLANNED = [
 ]
 
 
-def loss_of(net, v, s, generator):
-    """The loss of a network on a batch, by the rule of its Variant v with Settings s."""
+def batch(v, net, s, generator):
+    """Draw a batch for the network of a Variant: [its loss]."""
     images, parts = data.sample(s.batch, generator, s.shape, s.noise)
     masks = decide(net, images, instances=s.shape.K)  # (n, D, K, H, W)
     weights = torch.tensor([s.shape.priors(s.m)], device=generator.device)  # (1, K)
     scores = data.score(masks, groupings(parts))  # (n, D, K groupings)
-    return -rules.value(v.rule, scores, weights, s.beta).mean()
+    return [-rules.value(v.rule, scores, weights, s.beta).mean()]
 
 
-def run(name, seed, s, device):
-    """Train a variant as the experiments do and test it: a dict for a row."""
-    v = VARIANTS[name]
+def run(v, seed, s, device):
+    """Train a Variant as the experiments do and test it: a dict for a row."""
     s = v.settings(s)
     net, generator = v.begin(s, seed, device)
     begun, steps = time.perf_counter(), s.epochs * s.steps_per_epoch
-    sweep.train(net, v.optimiser(net, s), lambda _: [loss_of(net, v, s, generator)], steps)
+    sweep.train(net, v.optimiser(net, s), lambda _: batch(v, net, s, generator), steps)
     seconds = round(time.perf_counter() - begun, 2)
     images, parts = data.held_out(s, seed, device)
     masks = decide(net, images, instances=s.shape.K).detach()
     return {"seconds": seconds, **measure(masks, parts, s.shape.priors(s.m))}
-
-
-def change(name, s):
-    """What a variant changes, as a dict for its rows, with the fingerprint of sweep.start."""
-    v, generator = VARIANTS[name], torch.Generator().manual_seed(0)
-    s = v.settings(s)
-    net = v.build(s, generator)
-    return v.change() | {"start": sweep.start(net, loss_of(net, v, s, generator), generator)}
 
 
 # What may decide whether b is given: the first is the prediction, the last came after PLANE.
@@ -336,17 +327,6 @@ def plot_starts(points):
     return ax.figure
 
 
-def plot_networks(rows):
-    """How often networks find all groupings, rows of counted. Returns the Figure."""
-    ax = Figure(figsize=(9, 5.5), layout="constrained").subplots()
-    for y, row in enumerate(rows):
-        ax.plot(row["interval"], [y, y], "k|-", [row["found"] / row["of"]], [y], "ko")
-    ax.set_yticks(range(len(rows)), ["{title}: {found} of {of}".format(**row) for row in rows])
-    ax.set(xlim=(-0.02, 1.02), ylim=(len(rows) - 0.5, -0.5), xlabel="share of runs (95% interval)")
-    ax.figure.suptitle("How often do T decisions find all groupings of K instances? (r = 1)")
-    return ax.figure
-
-
 def report(runs):
     """The summaries, the pictures and the tables of the runs, see sweep."""
     points, tested = summarise(runs, PLANE), summarise_starts(runs)
@@ -356,7 +336,8 @@ def report(runs):
     start = {"experiment": "start", "points": tested, "agreement": agreement(tested)}
     saved = {"owners.json": owners | {"networks": networks}}
     if networks:
-        saved["owners_networks.png"] = plot_networks(networks)
+        title = "How often do T decisions find all groupings of K instances? (r = 1)"
+        saved["owners_networks.png"] = left_right.counts(networks, "all groupings", title)
     if points:
         saved["owners.png"] = plot_plane(points)
     if tested:

@@ -25,6 +25,7 @@ import data
 RELAXED = 0.05  # the weight of the worse decision in "relaxed", where none is given
 PLAIN = ("soft", "hard", "annealed", "matched", "matched-smooth", "order", "balanced")
 SIZED = ("relaxed", "evolving", "two-sided", "capped", "shared", "shared-capped")
+OF_TWO = ("order", "relaxed", "two-sided", "capped")  # for two decisions on two groupings
 
 
 def pairings(scores, weights):
@@ -33,9 +34,9 @@ def pairings(scores, weights):
     D, G = scores.shape[1:]
     if not G <= D <= 6:
         raise ValueError(f"decisions must be at least the groupings and at most 6, got {D} and {G}")
-    ways = torch.tensor(list(permutations(range(D), G)), device=scores.device)  # (pairings, G)
+    paired = torch.tensor(list(permutations(range(D), G)), device=scores.device)  # (pairings, G)
     groupings = torch.arange(G, device=scores.device)
-    return (scores * weights[:, None])[:, ways, groupings].sum(-1)
+    return (scores * weights[:, None])[:, paired, groupings].sum(-1)
 
 
 def shared_out(scores, low, high):
@@ -60,6 +61,9 @@ def value(rule, scores, weights, beta=100.0, progress=0.0):
     name, _, number = rule.partition(" ")
     if name not in (SIZED if number else (*PLAIN, "relaxed")):
         raise ValueError(f"rule must be one of those above, got {rule!r}")
+    if name in OF_TWO and scores.shape[1:] != (2, 2):
+        got = " and ".join(map(str, scores.shape[1:]))
+        raise ValueError(f"{name} is for 2 decisions and 2 groupings, got {got}")
     size = float(number or RELAXED)
     weighed = scores * weights[:, None]  # (n, D, G)
     if name == "soft":
@@ -77,7 +81,7 @@ def value(rule, scores, weights, beta=100.0, progress=0.0):
         return pairings(scores, weights).amax(1)
     if name == "matched-smooth":
         return data.soft_maximum(pairings(scores, weights)[..., None], beta)[:, 0]
-    if name == "order":  # D = G
+    if name == "order":
         return weighed.diagonal(dim1=1, dim2=2).sum(1)
     if name == "two-sided":
         return (1 - size) * weighed.amax(1).sum(1) + size * scores.amax(2).mean(1)

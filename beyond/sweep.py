@@ -3,10 +3,10 @@
 A run is a row: a line of JSON that says which run it is and what it was made with (KEYS), and
 what it ended in or, under "error", what it died of. A question (beyond/controls.py, say) has
 FILES, the names of its files of rows, of which the first takes new ones; Settings and FIXED,
-with what its rows are made; VARIANTS {name: ...} and DEFAULT, the names that run unless others are
-asked for; SEEDS, how many seeds; run(variant, seed, s, device), the end of a row; change(variant,
-s), what a variant changes; and report(runs), which returns {name of a file: dict or
-Figure to be saved there} and a text for the console.
+with what its rows are made; VARIANTS {name: Variant} and DEFAULT, the names that run unless others
+are asked for; SEEDS, how many seeds; run(v, seed, s, device), the end of a row; batch(v, net, s,
+generator), which draws images and returns the loss of a Variant's network, first; and report(runs),
+which returns {name of a file: dict or Figure to be saved there} and a text for the console.
 """
 
 import argparse
@@ -32,34 +32,49 @@ import common
 ROWS = Path(__file__).parent / "rows"
 # What a row has beside its end, and of which type.
 KEYS = {"variant": str, "seed": int, "device": str, "torch": str, "settings": dict, "change": dict}
+# What a row means that lacks one of these.
+LACKING = {"rule": "soft", "coin": False, "other": {}, "momentum": 0.0, "shown": 0.0}
 
 
 def label(question, variant, seed, s, device):
     """The start of a row: which run it is and what it was made with."""
+    v = question.VARIANTS[variant]
     return {
         "variant": variant,
         "seed": seed,
         "device": device,
         "torch": torch.__version__,
         "settings": asdict(s) | question.FIXED,
-        "change": question.change(variant, s),
+        "change": v.change() | {"start": fingerprint(question, v, v.settings(s))},
     }
 
 
-def start(net, loss, generator):
-    """The fingerprint of an untrained network: [loss on a batch, its slope in one random
-    direction of all weights], so that another network under an old name is noticed."""
+def fingerprint(question, v, s):
+    """What tells another network under an old name: of a Variant's untrained one [loss on a batch,
+    its slope in one random direction of all weights]. None where the network's library is not."""
+    generator = torch.Generator().manual_seed(0)
+    try:
+        net = v.build(s, generator)
+    except OSError:
+        return None
+    loss, *_ = question.batch(v, net, s, generator)
     weights = list(net.parameters())
     slopes = torch.autograd.grad(loss, weights, materialize_grads=True)
-    ways = [torch.randn(p.shape, generator=generator) for p in weights]
-    slope = sum((way * slope).sum() for way, slope in zip(ways, slopes))
-    return [float(f"{x:.6g}") for x in (loss.item(), slope.item())]
+    directions = [torch.randn(p.shape, generator=generator) for p in weights]
+    slope = sum((way * slope).sum() for way, slope in zip(directions, slopes))
+    return rounded((loss.item(), slope.item()))
+
+
+def rounded(numbers):
+    """Floats as a row keeps them: six digits."""
+    return [float(f"{x:.6g}") for x in numbers]
 
 
 def difference(row, other):
     """How a row was made otherwise than a label says, "" where it was not. What counts is what
-    the row says. Fingerprints need agree to 1e-3: machines round differently."""
-    there, here = (r["settings"] | r["change"] for r in (row, other))
+    the row says or, by LACKING, means. Fingerprints need agree to 1e-3: machines round
+    differently."""
+    there, here = (LACKING | r["settings"] | r["change"] for r in (row, other))
     unlike = []
     for key, value in there.items():
         alike = value == here.get(key)
@@ -148,7 +163,7 @@ def attempt(name, variant, seed, s, device):
     question = importlib.import_module(f"beyond.{name}")
     row = label(question, variant, seed, s, device)
     try:
-        end = question.run(variant, seed, s, device)
+        end = question.run(question.VARIANTS[variant], seed, s, device)
         json.dumps(end, allow_nan=False)  # ValueError where a number is not finite
         return row | end
     except (RuntimeError, ArithmeticError, MemoryError, ValueError) as e:
@@ -354,8 +369,8 @@ def fisher(k1, n1, k2, n2):
     """The p-value of Fisher's exact test, two-sided, for k1 of n1 against k2 of n2: all tables
     with the same margins that are at most as likely as this one, added up."""
     counts = range(max(0, k1 + k2 - n2), min(k1 + k2, n1) + 1)
-    ways = {i: math.comb(n1, i) * math.comb(n2, k1 + k2 - i) for i in counts}
-    return sum(w for w in ways.values() if w <= ways[k1]) / math.comb(n1 + n2, k1 + k2)
+    tables = {i: math.comb(n1, i) * math.comb(n2, k1 + k2 - i) for i in counts}
+    return sum(t for t in tables.values() if t <= tables[k1]) / math.comb(n1 + n2, k1 + k2)
 
 
 def holm(ps):
@@ -376,18 +391,19 @@ def compare(rows, pairs, planned=()):
     """How pairs of rows differ, as a table in Markdown: rows are dicts with variant, title,
     found and of; pairs are pairs of variants. The difference is in percentage points, with its
     95% interval, p by Fisher's exact test and, for the lists of planned pairs, p corrected
-    within the list by Holm's method."""
+    within the whole list by Holm's method: a test that was not run counts as p = 1."""
     by = {row["variant"]: row for row in rows}
     lines = []
-    for group in [*planned, pairs]:
+    for group, is_planned in [*((group, True) for group in planned), (pairs, False)]:
         there = [pair for pair in group if by.keys() >= {*pair}]
         counts = [[by[name][key] for name in pair for key in ("found", "of")] for pair in there]
         ps = [fisher(*four) for four in counts]
-        after = ["-"] * len(ps) if group is pairs else [f"{p:.2g}" for p in holm(ps)]
-        for pair, (a, n, b, m), p, corrected in zip(there, counts, ps, after):
+        missing = [1.0] * (len(group) - len(there))
+        corrected = [f"{p:.2g}" for p in holm(ps + missing)] if is_planned else ["-"] * len(ps)
+        for pair, (a, n, b, m), p, after in zip(there, counts, ps, corrected):
             low, high = (100 * x for x in difference_interval(a, n, b, m))
             cells = [*(by[name]["title"] for name in pair), f"{a}/{n}", f"{b}/{m}"]
             cells += [f"{100 * (a / n - b / m):+.1f}", f"{low:+.1f} to {high:+.1f}"]
-            lines.append([*cells, f"{p:.2g}", corrected])
+            lines.append([*cells, f"{p:.2g}", after])
     head = ["variant", "against", "finds", "finds", "points", "95% interval", "p", "Holm"]
     return markdown(head, lines) if lines else ""

@@ -8,6 +8,7 @@ import math
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from fractions import Fraction
 from itertools import product
 from pathlib import Path
@@ -48,7 +49,7 @@ def generator(seed):
 
 
 @pytest.mark.parametrize("question", [controls, exp_parting])
-def test_every_recorded_row_passes_its_fingerprint_and_other_settings_are_refused(question):
+def test_every_recorded_row_passes_its_fingerprint_and_others_do_not(question, monkeypatch):
     for name in question.FILES:
         rows = sweep.read(sweep.ROWS / f"{name}.jsonl")
         fitting, wrong = sweep.checked(question, rows, question.Settings(), "cpu")
@@ -61,6 +62,10 @@ def test_every_recorded_row_passes_its_fingerprint_and_other_settings_are_refuse
     for change in ({"start": [row["change"]["start"][0] + 0.01, 0]}, {"rule": "hard"}):
         other = row | {"change": row["change"] | change}
         assert sweep.checked(question, [other], question.Settings(), "cpu")[0] == []
+    for change in ({"momentum": 0.9}, {"shown": 0.5}):  # of which an older row says nothing
+        v = replace(question.VARIANTS[row["variant"]], **change)
+        monkeypatch.setitem(question.VARIANTS, row["variant"], v)
+        assert sweep.checked(question, [row], question.Settings(), "cpu")[0] == []
 
 
 def test_rows_outlive_a_crash_and_what_is_no_row_is_dropped(tmp_path, capsys):
@@ -89,12 +94,14 @@ def test_statistics_are_those_of_their_definitions():
     (l1, u1), (l2, u2) = sweep.wilson(a, n), sweep.wilson(b, m)
     assert low == pytest.approx(0.6 - math.sqrt((0.9 - l1) ** 2 + (u2 - 0.3) ** 2))
     assert high == pytest.approx(0.6 + math.sqrt((u1 - 0.9) ** 2 + (0.3 - l2) ** 2))
-    ways = [
-        Fraction(math.comb(10, i) * math.comb(10, 12 - i), math.comb(20, 12)) for i in range(11)
-    ]
-    ways = [w for w in ways if w]
-    assert sweep.fisher(9, 10, 3, 10) == pytest.approx(float(sum(w for w in ways if w <= ways[7])))
+    tables = [math.comb(10, i) * math.comb(10, 12 - i) for i in range(2, 11)]
+    p = Fraction(sum(t for t in tables if t <= tables[7]), math.comb(20, 12))
+    assert sweep.fisher(9, 10, 3, 10) == pytest.approx(float(p))
     assert sweep.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    rows = [{"variant": v, "title": v, "found": k, "of": 10} for v, k in (("a", 9), ("b", 3))]
+    lines = sweep.compare(rows, [("a", "b")], [[("a", "b"), ("a", "c"), ("c", "b")]]).splitlines()
+    corrected = [line.split(" | ")[-1] for line in lines[2:]]
+    assert corrected == [f"{3 * float(p):.2g} |", "- |"]  # two of the three were not run
     for wrong in ((3, 2), (-1, 2), (0, 0)):
         with pytest.raises(ValueError, match="k of n"):
             sweep.wilson(*wrong)
@@ -118,11 +125,9 @@ def test_a_sweep_trains_what_is_missing_and_draws_it(tmp_path, capsys):
         assert e.value.code == 2 and capsys.readouterr().err.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", ["single"])
-def test_a_recorded_run_trained_again_is_the_same(name):
-    rows = sweep.read(sweep.ROWS / "controls.jsonl")
-    (row,) = (row for row in rows if (row["variant"], row["seed"]) == (name, 3))
-    again = sweep.attempt("controls", name, 3, Settings(), "cpu")
+def test_a_recorded_run_trained_again_is_the_same():
+    row = sweep.distinct(sweep.read(sweep.ROWS / "controls.jsonl"))["single", 3]
+    again = sweep.attempt("controls", "single", 3, Settings(), "cpu")
     assert again["outcome"] == row["outcome"]
     assert again["score"] == pytest.approx(row["score"], abs=1e-3)
     for one, other in zip(again["decisions"], row["decisions"]):
@@ -481,13 +486,13 @@ def test_where_the_first_decision_changes_and_that_both_are_lost_there():
     right, left = (truths[range(288), k] for k in (x.argmax(1), x.argmin(1)))
     found = angles.by_angle(knowing(right, lambda shown: left * apart), s, 5, "cpu")
     row = {"seed": 5, "pairs": 0.9, "angle": found}
-    ways, pairs, at = angles.ways(row), angles.from_change(row), abs(angles.FROM_CHANGE)
-    assert (ways[[*range(17), *range(56, 72)]] == 1).all() and (ways[20:53] == -1).all()
+    first, pairs, at = angles.first_whole(row), angles.from_change(row), abs(angles.FROM_CHANGE)
+    assert (first[[*range(17), *range(56, 72)]] == 1).all() and (first[20:53] == -1).all()
     assert (pairs[at < 10] == 0).all() and (pairs[at > 20] == 1).all()
     (summary,) = angles.summarise({("full", 5): row})
     assert [summary["near_change"], summary["found"]] == [0, 1] and summary["elsewhere"] > 0.9
     ax = angles.draw_angle({("full", 5): row}).axes[0]
-    blue = [ax.images[0].cmap(ax.images[0].norm(way))[2] for way in ways[[0, 36]]]
+    blue = [ax.images[0].cmap(ax.images[0].norm(whole))[2] for whole in first[[0, 36]]]
     dots = {*ax.lines[0].get_xdata()}
     assert blue[0] > 0.5 > blue[1] and {85, 90, 95} <= dots < {*range(70, 290)}
 
@@ -515,9 +520,10 @@ def test_a_training_is_the_same_again_and_begins_as_the_recorded_one(tmp_path):
     (_, recorded, _), (_, again, _) = (angles.train(v, s, seed, "cpu") for seed in (0, 3))
     assert new == numbers | {"history": again, "ceiling": pytest.approx(2 / 3)}
     assert all(abs(a["loss"] - b["loss"]) < 1e-3 for a, b in zip(recorded, old["history"]))
-    images, parts = angles.sample(4, torch.Generator().manual_seed(3 + data.SEEDS), s.shape, 0.1)
-    masks = angles.decide(v.build(s, torch.Generator().manual_seed(3)), images)
-    assert again[0]["loss"] == pytest.approx(angles.loss_of(v, masks, parts, s).item(), abs=1e-6)
+    images, parts = angles.sample(4, generator(3 + data.SEEDS), s.shape, 0.1)
+    masks = angles.decide(v.build(s, generator(3)), images)
+    better = data.soft_maximum(data.score(masks, angles.wholes(parts)), s.beta)
+    assert again[0]["loss"] == pytest.approx(-better.mean().item(), abs=1e-6)
 
 
 # What breaks it, an equilibrium, owners
@@ -551,17 +557,17 @@ def test_longer_rows_are_drawn_apart_and_those_of_monai_without_it(tmp_path, mon
     saved = owners.main(["--rows", folder, "--out", str(tmp_path)])
     assert [row["found"] for row in saved["owners.json"]["networks"]] == [6, 0, 5, 1]
     assert {path.name for path in tmp_path.iterdir()} == {"owners.json", "owners_networks.png"}
-    monkeypatch.setattr(breaks, "DEFAULT", list(breaks.SETTINGS))
+    monkeypatch.setitem(sys.modules, "monai.networks", None)
     rows = [row for row in recorded(breaks) if row["variant"] in breaks.MONAI]
     assert len(sweep.checked(breaks, rows, breaks.Settings(), "cpu")[0]) == len(rows) == 60
     with pytest.raises(OSError, match="pip install monai"):
-        breaks.run("UNet-heads", 0, breaks.Settings(), "cpu")
+        breaks.run(breaks.VARIANTS["UNet-heads"], 0, breaks.Settings(), "cpu")
 
 
 @pytest.mark.parametrize("name, seed", [("K2-m0.7-r1", 1), ("heads-K2-T2", 0)])
 def test_a_recorded_run_of_owners_trained_again_is_the_same(name, seed):
-    (row,) = (row for row in recorded(owners) if (row["variant"], row["seed"]) == (name, seed))
-    end = owners.run(name, seed, owners.Settings(), "cpu")
+    row = sweep.distinct(recorded(owners))[name, seed]
+    end = owners.run(owners.VARIANTS[name], seed, owners.Settings(), "cpu")
     assert (end["outcome"], end["score"]) == (row["outcome"], pytest.approx(row["score"], abs=1e-3))
     for now, then in zip(end["decisions"], row["decisions"], strict=True):
         assert now["shares"] == pytest.approx(then["shares"], abs=1e-3)
@@ -570,7 +576,7 @@ def test_a_recorded_run_of_owners_trained_again_is_the_same(name, seed):
 def test_runs_end_in_rows_as_the_recorded_ones():
     for question, name in ((breaks, "m-70"), (equilibrium, "heads"), (owners, "told-K3-T4")):
         row = next(row for row in recorded(question) if row["variant"] == name and row["seed"])
-        end = question.run(name, 0, question.Settings(**QUICK), "cpu")
+        end = question.run(question.VARIANTS[name], 0, question.Settings(**QUICK), "cpu")
         assert end.keys() == row.keys() - sweep.KEYS.keys() - {"version"}
     assert [len(decision["shares"]) for decision in end["decisions"]] == [3, 3, 3, 3]
 
@@ -579,9 +585,9 @@ def test_runs_end_in_rows_as_the_recorded_ones():
 def test_arms_are_equal_have_their_pixels_and_touch_the_square_alone(K, r):
     images, parts = data.sample(2, generator(1), owners.Arms(K, r))
     left, square, *others = ({*map(tuple, part.nonzero().tolist())} for part in parts[0])
-    arms, ways = [left, *others], ((0, 1), (0, -1), (1, 0), (-1, 0))
+    arms, steps = [left, *others], ((0, 1), (0, -1), (1, 0), (-1, 0))
     assert len(arms) == K and {len(arm) for arm in arms} == {len(square) / r}
-    around = [{(y + v, x + u) for y, x in arm for v, u in ways} for arm in arms]
+    around = [{(y + v, x + u) for y, x in arm for v, u in steps} for arm in arms]
     assert all(near & square for near in around) and parts.sum(1).max() == 1
     assert not any(around[i] & arms[j] for i, j in product(range(K), range(K)) if i != j)
     assert (K, r) != (2, 1) or all(map(torch.equal, (images, parts), data.sample(2, generator(1))))
@@ -694,6 +700,9 @@ def test_what_a_pushed_pair_comes_to():
         after = {"pushed": pushed, "end": end, "oracle_exact": exact}
         assert equilibrium.end_of("both + unlearned", after) == said
     assert "| left | 1.50 | **2.00** | 1.75 | 1.75 | 1.50 |" in equilibrium.payoffs()
+    ended = {"outcome": "both + both", "after": {}}, {"error": "no memory"}
+    _, said = equilibrium.report({("heads", seed): row for seed, row in enumerate(ended)})
+    assert said == "Not both + unlearned, so not pushed: 1 runs"
 
 
 # The README

@@ -2,13 +2,15 @@
 claims of rules.py and exp_parting.py."""
 
 import itertools
+import re
+from itertools import product
 
 import numpy as np
 import pytest
 import torch
 
 import data
-from beyond import exp_parting, networks, rules
+from beyond import controls, exp_parting, networks, rules, sweep
 from exp_recurrent import Settings
 
 
@@ -28,8 +30,8 @@ def test_matching_is_the_best_of_all_pairings_counted_one_by_one():
         scores = some_scores(20, D, G)
         weights = torch.arange(1.0, G + 1)[None] / sum(range(1, G + 1))
         pairings = [
-            sum(weights[0, g] * scores[:, way[g], g] for g in range(G))
-            for way in itertools.permutations(range(D), G)
+            sum(weights[0, g] * scores[:, paired[g], g] for g in range(G))
+            for paired in itertools.permutations(range(D), G)
         ]
         best = torch.stack(pairings).amax(0)
         assert torch.allclose(rules.value("matched", scores, weights), best)
@@ -81,6 +83,21 @@ def test_other_rules_are_what_they_say():
     assert torch.allclose(even, torch.from_numpy((share * scores.numpy()).sum(1)) @ halves[0])
     with pytest.raises(ValueError, match="got 'none'"):
         rules.value("none", scores, halves)
+    for rule, shape in product(
+        ("order", "relaxed", "capped 0.6", "two-sided 0.1"), ((3, 2), (2, 3))
+    ):
+        with pytest.raises(ValueError, match=f"2 groupings, got {shape[0]} and {shape[1]}"):
+            rules.value(rule, some_scores(1, *shape), torch.ones(1, shape[1]))
+
+
+def test_a_table_says_what_is_right_where_the_owner_shows_and_that_runs_died():
+    row = sweep.distinct(sweep.read(sweep.ROWS / "controls.jsonl"))["dual-half", 0]
+    died = {("dual-half", 1): {"error": "no memory", "seed": 1}}
+    for runs, said in (
+        (died, "died 1 |"),
+        (died | {("dual-half", 0): row}, "died 1; shown, each right in 0% and 100% |"),
+    ):
+        assert said in controls.report(runs)[1]
 
 
 # Lead and parting
@@ -103,12 +120,12 @@ def test_one_small_gradient_step_moves_lead_and_parting_as_the_gram_matrix_says(
     images, parts = data.sample(1, generator(3))
     images, truths = images.double(), data.groupings(parts).double()
 
-    def ways():
+    def lead_and_parting():
         scores = data.score(networks.decide(net, images), truths)[0]  # (2, 2)
         left, right = (scores[0] - scores[1]).tolist()
         return np.array([left + right, left - right]) / 2, scores.flatten()
 
-    before, scores = ways()
+    before, scores = lead_and_parting()
     drive, matrix = exp_parting.growth(
         exp_parting.gram_matrix(net, images, truths).numpy(), rule, beta
     )
@@ -117,14 +134,14 @@ def test_one_small_gradient_step_moves_lead_and_parting_as_the_gram_matrix_says(
         for p in net.parameters():
             if p.grad is not None:
                 p += rate * p.grad
-    moved = (ways()[0] - before) / rate
+    moved = (lead_and_parting()[0] - before) / rate
     # The formula is linear in lead and parting, which are small here.
     assert moved == pytest.approx(drive + matrix @ before, rel=0.01, abs=1e-5)
 
 
 def test_runs_are_predicted_by_the_signs_where_they_leave_the_middle():
-    def row(*ways):
-        return {"scores": [[k, a, b, 0.0, 0.0] for k, (a, b) in enumerate(ways)]}
+    def row(*path):
+        return {"scores": [[k, a, b, 0.0, 0.0] for k, (a, b) in enumerate(path)]}
 
     assert exp_parting.predicted(row((0, 0), (0.1, 0.1), (0.3, -0.1), (0.5, 0.5)))
     assert not exp_parting.predicted(row((0, 0), (0.1, -0.1), (0.1, 0.3), (0.5, -0.5)))
@@ -134,3 +151,33 @@ def test_runs_are_predicted_by_the_signs_where_they_leave_the_middle():
     assert exp_parting.end_of({"found": False, "outcome": "both + unlearned"}) == (
         "one decision unlearned"
     )
+    assert exp_parting.lead_at({"scores": [[40, 0.5, 0.1, 0.3, 0.6]]}, 40) == pytest.approx(0.15)
+
+
+def rows_of(name):
+    return sweep.distinct(sweep.read(sweep.ROWS / name / "parting.jsonl"))
+
+
+@pytest.mark.parametrize("kept", ["dual-matched", "told-step"])
+def test_rows_at_hand_are_reported_whichever_they_are(kept):
+    runs = {key: row for key, row in rows_of(".").items() if key[0] == kept}
+    late = {key: row | {"gram": {}} for key, row in runs.items() if key[1] > 4}
+    died = {(kept, 3): {"variant": kept, "seed": 3, "error": "no memory"}}
+    (row,) = exp_parting.report(late | died)[0]["exp_parting.json"]["variants"]
+    assert row["of"] == row["seeds 0-19"]["of"] == len(late) and row["seeds 200-259"]["of"] == 0
+    more = {(kept, 99): late[kept, 5] | {"seed": 99}}  # a seed of no group
+    (row,) = exp_parting.report(late | more)[0]["exp_parting.json"]["variants"]
+    assert row["of"] == len(late) + 1 and row["seeds 0-19"]["of"] == len(late)
+
+
+def test_a_command_shows_why_the_bound_is_what_it_is(tmp_path, capsys):
+    folder = str(sweep.ROWS / "seeds_1000_1009")
+    exp_parting.main(["--rows", folder, "--out", str(tmp_path)])
+    said = capsys.readouterr().out
+    counts = re.findall(r"with the bound (\S+): (\d+) of 30 runs", said)
+    assert counts == [("0.02", "22"), ("0.05", "27"), ("0.1", "29"), ("0.2", "30")]
+    assert "| Two U-Nets | maximum | seeds from 1000 up | 10/10 |" in said
+    for argv, status in ((["--film", "--help"], 0), (["--film", "--seeds", "3"], 2)):
+        with pytest.raises(SystemExit) as e:
+            exp_parting.main([*argv, "--out", str(tmp_path)])
+        assert e.value.code == status
