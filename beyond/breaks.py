@@ -7,6 +7,7 @@ where a change might help them. Running this draws the recorded runs (beyond/row
 """
 
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 
 import common
@@ -109,10 +110,7 @@ def report(runs):
     return saved, left_right.table(summary)
 
 
-def main(argv=None):
-    """See sweep.main."""
-    return sweep.main("breaks", argv)
-
+main = partial(sweep.main, "breaks")
 
 if __name__ == "__main__":
     common.script(main)

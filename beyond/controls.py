@@ -10,6 +10,7 @@ goes on. Parts that ran elsewhere are put together by appending their files of r
 """
 
 from dataclasses import replace
+from functools import partial
 
 import common
 import exp_recurrent
@@ -96,12 +97,13 @@ RIVALS = {
 ALONE = {"single-coin": Variant("One decision, batch 4", "UNet", ONE, coin=True)}
 SHARED = {}
 for name in ("dual", "independent", "recurrent"):
-    for batch_size in (4, 16, 64):
-        end, other = "", {}
-        if batch_size != 4:
-            end, other = f"-batch-{batch_size}", {"batch": batch_size}
+    for end, images, other in (
+        ("", 4, {}),
+        ("-batch-16", 16, {"batch": 16}),
+        ("-batch-64", 64, {"batch": 64}),
+    ):
         v = replace(NETWORKS[name], coin=True, other=other)
-        title = f"{v.title}, batch {batch_size}"
+        title = f"{v.title}, batch {images}"
         SHARED[f"{name}-coin{end}"] = replace(v, title=f"{title}, maximum")
         SHARED[f"{name}-coin-balanced{end}"] = replace(
             v, title=f"{title}, shared evenly", rule="balanced"
@@ -247,10 +249,7 @@ def report(runs):
     return saved, "\n\n".join(filter(None, tables))
 
 
-def main(argv=None):
-    """See sweep.main."""
-    return sweep.main("controls", argv)
-
+main = partial(sweep.main, "controls")
 
 if __name__ == "__main__":
     common.script(main)

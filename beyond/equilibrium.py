@@ -183,10 +183,7 @@ def report(runs):
     return saved, f"{payoffs()}\n\n{table}\n\n{said}"
 
 
-def main(argv=None):
-    """See sweep.main."""
-    return sweep.main("equilibrium", argv)
-
+main = partial(sweep.main, "equilibrium")
 
 if __name__ == "__main__":
     common.script(main)

@@ -334,25 +334,18 @@ def draw_plane(ax, rows, rule, lead, parting, beta=100.0):
         ax.plot(*map(stretched, path), color=colour, lw=0.9, alpha=0.6, zorder=2)
         ax.plot(*(stretched(d[-1:]) for d in path), "o", color=colour, ms=4, zorder=3)
     ticks = [-1, -0.1, 0, 0.1, 1]
-    at = stretched(np.array(ticks, float))
-    ax.set_xticks(at, [f"{tick:g}" for tick in ticks])
-    ax.set_yticks(at, [f"{tick:g}" for tick in ticks])
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_ticks(stretched(np.array(ticks)), [f"{tick:g}" for tick in ticks])
     ax.axhline(0, color="black", lw=0.8)
     ax.axvline(0, color="black", lw=0.8)
     ax.set(xlim=(-edge, edge), ylim=(-edge, edge), aspect="equal")
     ax.set_xlabel("score of decision 1 minus 2, if left is true")
 
 
-def numbered(summary):
-    """The networks, in their order, by title: {title: number}, from 1 up."""
-    titles = dict.fromkeys(r["title"] for r in summary)
-    return {title: k for k, title in enumerate(titles, 1)}
-
-
-def draw_rates(ax, summary):
+def draw_rates(ax, summary, titles):
     """Draw into Axes the rate of the lead of every network against that of the parting."""
     dots = [
-        (r["rates"]["at"][40], numbered(summary)[r["title"]], 2 * r["found"] > r["of"])
+        (r["rates"]["at"][40], titles.index(r["title"]) + 1, 2 * r["found"] > r["of"])
         for r in summary
         if r["rule"] == "soft" and 40 in r["rates"]["at"]
     ]
@@ -371,18 +364,17 @@ def draw_rates(ax, summary):
     ax.set(xlim=(8e-4, 1.3), ylim=(1.5e-3, 0.2))
 
 
-def draw_found(ax, summary):
+def draw_found(ax, summary, titles):
     """Draw into Axes how many runs of each network find both groupings, by rule."""
-    numbers = numbered(summary)
     looks = {"soft": ("o", "white", -0.17), "matched": ("D", "#00806a", 0.17)}
     for r in summary:
         marker, colour, shift = looks[r["rule"]]
-        y = numbers[r["title"]] + shift
+        y = titles.index(r["title"]) + shift
         ax.plot(sweep.wilson(r["found"], r["of"]), [y, y], "k-", lw=1)
         ax.plot(r["found"] / r["of"], y, marker, mfc=colour, mec="black", ms=7)
         ax.text(1.05, y, f"{r['found']} of {r['of']}", va="center", fontsize=9)
-    ax.set_yticks([*numbers.values()], [f"{title}  {k}" for title, k in numbers.items()])
-    ax.set(xlim=(-0.03, 1.4), ylim=(len(numbers) + 0.5, 0.5), xticks=[0, 0.5, 1])
+    ax.set_yticks(range(len(titles)), [f"{title}  {k}" for k, title in enumerate(titles, 1)])
+    ax.set(xlim=(-0.03, 1.4), ylim=(len(titles) - 0.5, -0.5), xticks=[0, 0.5, 1])
     ax.set_xlabel("share of the runs (95% interval)")
     ax.grid(axis="x", color="0.88")
 
@@ -393,13 +385,11 @@ def plot(summary, runs):
     fig = Figure(figsize=(11, 10.5), layout="constrained")
     top, bottom = fig.subfigures(2, 1, height_ratios=(1.45, 1))
     planes = top.subplots(1, 2, sharey=True)
-    for ax, rule, model, title in (
-        (planes[0], "soft", "soft", "Maximum: for each grouping the better decision counts"),
+    for ax, (rule, model, title) in zip(
+        planes,
         (
-            planes[1],
-            "matched",
-            "matched-smooth",
-            "Matched: each decision has a grouping of its own",
+            ("soft", "soft", "Maximum: for each grouping the better decision counts"),
+            ("matched", "matched-smooth", "Matched: each decision has a grouping of its own"),
         ),
     ):
         names = [name for name, v in VARIANTS.items() if v.rule == rule]
@@ -415,11 +405,12 @@ def plot(summary, runs):
     ]
     top.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     below, beside = bottom.subplots(1, 2)
-    draw_rates(below, summary)
+    titles = [*dict.fromkeys(r["title"] for r in summary)]  # their places are their numbers
+    draw_rates(below, summary, titles)
     below.set_title(
         "How fast the two grow, at training step 40\n(green: most runs find both)", fontsize=10
     )
-    draw_found(beside, summary)
+    draw_found(beside, summary, titles)
     beside.set_title("Find both: circles, maximum; diamonds, matched", fontsize=10)
     top.suptitle("Training starts in the middle: which way do two decisions leave?\n", fontsize=13)
     return fig

@@ -14,7 +14,6 @@ the common region that each instance owns. Without --loss these print a table of
 """
 
 import sys
-import time
 from collections import Counter
 from dataclasses import dataclass
 
@@ -50,10 +49,6 @@ class Trained(Variant):
     """A Variant that is trained with a loss of LOSSES."""
 
     loss: str = ""
-
-    def change(self):
-        """What it changes, as a dict for its rows, whose names say the loss."""
-        return {"net": self.net} | ({"rule": self.rule} if self.rule == "matched" else {})
 
 
 VARIANTS = {
@@ -132,9 +127,8 @@ def train(u, net, s, seed, device, rule="hard"):
     net = net.to(device, memory_format=torch.channels_last)
     optimiser = torch.optim.Adam(net.parameters(), s.learning_rate, fused=True)
     generator = torch.Generator(device).manual_seed(seed + data.SEEDS)
-    begun, steps = time.perf_counter(), s.epochs * s.steps_per_epoch
-    sweep.train(net, optimiser, lambda _: [loss_of(u, net, s, generator, rule)], steps)
-    seconds = round(time.perf_counter() - begun, 2)
+    steps = s.epochs * s.steps_per_epoch
+    seconds = sweep.train(net, optimiser, lambda _: [loss_of(u, net, s, generator, rule)], steps)
     images, parts = data.held_out(s, seed, device)
     with torch.no_grad():
         _, masks = decide(net, images, u)

@@ -2,7 +2,6 @@
 are counted, and drawn as bars. For the questions that ask how often the two groupings are found."""
 
 import statistics
-import time
 from collections import Counter
 
 import numpy as np
@@ -121,10 +120,7 @@ def run(v, seed, s, device, look=None):
             elif found_at is None:
                 found_at = step
 
-    begun = time.perf_counter()
-    sweep.train(net, v.optimiser(net, s), drawn, steps, watch)
-    seconds = round(time.perf_counter() - begun, 2)
-
+    seconds = sweep.train(net, v.optimiser(net, s), drawn, steps, watch)
     images, parts = data.held_out(s, seed, device)
     with torch.no_grad():
         masks = decide(net, images)

@@ -8,7 +8,6 @@ and p, the probability to own b, and held against what theory says of one instan
 this draws the recorded runs (seeds 0 to 9, of (3) 0 to 19), --rows beyond/rows/longer longer ones.
 """
 
-import time
 from collections import Counter
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -199,9 +198,8 @@ def run(v, seed, s, device):
     """Train a Variant as the experiments do and test it: a dict for a row."""
     s = v.settings(s)
     net, generator = v.begin(s, seed, device)
-    begun, steps = time.perf_counter(), s.epochs * s.steps_per_epoch
-    sweep.train(net, v.optimiser(net, s), lambda _: batch(v, net, s, generator), steps)
-    seconds = round(time.perf_counter() - begun, 2)
+    optimiser, steps = v.optimiser(net, s), s.epochs * s.steps_per_epoch
+    seconds = sweep.train(net, optimiser, lambda _: batch(v, net, s, generator), steps)
     images, parts = data.held_out(s, seed, device)
     masks = decide(net, images, instances=s.shape.K).detach()
     return {"seconds": seconds, **measure(masks, parts, s.shape.priors(s.m))}
@@ -351,10 +349,7 @@ def report(runs):
     return saved, "\n\n".join(tables)
 
 
-def main(argv=None):
-    """See sweep.main."""
-    return sweep.main("owners", argv)
-
+main = partial(sweep.main, "owners")
 
 if __name__ == "__main__":
     common.script(main)

@@ -32,8 +32,8 @@ import common
 ROWS = Path(__file__).parent / "rows"
 # What a row has beside its end, and of which type.
 KEYS = {"variant": str, "seed": int, "device": str, "torch": str, "settings": dict, "change": dict}
-# What a row means that lacks one of these.
-LACKING = {"rule": "soft", "coin": False, "other": {}, "momentum": 0.0, "shown": 0.0}
+# What a row means that lacks one of these, of which the fingerprint says nothing.
+LACKING = {"coin": False, "other": {}, "momentum": 0.0, "shown": 0.0}
 
 
 def label(question, variant, seed, s, device):
@@ -144,7 +144,8 @@ def of(runs, variant):
 def train(net, optimiser, batch, steps, watch=None):
     """The training loop of everything here. batch(progress) draws images and returns the loss of
     the network and whatever watch(step, loss, ...) wants to see of it; progress goes from 0 to 1.
-    FloatingPointError: the loss is not finite."""
+    Returns the seconds it took. FloatingPointError: the loss is not finite."""
+    begun = time.perf_counter()
     net.train()
     for step in range(1, steps + 1):
         loss, *seen = batch((step - 1) / max(1, steps - 1))
@@ -156,6 +157,7 @@ def train(net, optimiser, batch, steps, watch=None):
         if step % 40 == 0 and not math.isfinite(loss.item()):
             raise FloatingPointError(f"the loss is {loss.item()} at training step {step}")
     net.eval()
+    return round(time.perf_counter() - begun, 2)
 
 
 def attempt(name, variant, seed, s, device):
