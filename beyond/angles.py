@@ -323,7 +323,7 @@ def draw_angle(runs):
     ax.plot(5 * x, y, "ko", mec="white", mew=0.5, ms=4)
     ax.set_yticks(list(marks), list(marks.values()), fontsize=9)
     ax.set(xticks=range(0, 360, 45), xlabel="direction, degrees clockwise from the right")
-    ax.set_title(
+    fig.suptitle(
         "Which whole is the first decision? A row a run that finds both.\nBlue: the one whose lobe "
         "points in that direction; red: the other one; pale: now this,\nnow that, or neither. "
         "Dots: there both are found in fewer than half of the images"

@@ -237,11 +237,12 @@ def report(runs):
     """The summaries, the pictures and the tables of the runs, see sweep."""
     summary = left_right.summarise(runs, VARIANTS)
     saved = {"controls.json": {"experiment": "controls", "variants": summary}}
+    by = {row["variant"]: row for row in summary}
     for figure, (title, headings) in FIGURES.items():
         groups = {
             heading: rows
             for heading, variants in headings.items()
-            if (rows := [row for row in summary if row["variant"] in variants])
+            if (rows := [by[name] for name in variants if name in by])
         }
         if groups:
             saved[f"{figure}.png"] = left_right.bars(groups, title)
