@@ -110,23 +110,23 @@ for name in ("dual", "independent", "recurrent"):
         )
 # The last number is the share of images that show their owner.
 UNEVEN = {
-    name: replace(
-        NETWORKS[name.split("-")[0]],
-        title=title,
+    f"{name}-{end}": replace(
+        NETWORKS[name],
+        title=f"{NETWORKS[name].title}, {text}",
         rule=rule,
         coin=True,
         other={"batch": 16} | other,
         shown=shown,
     )
-    for name, title, rule, other, shown in (
-        ("dual-coin-capped", "Two heads, at most 3/4 of the batch each", CAPPED, {}, 0.0),
-        ("dual-coin-m-70", "Two heads, m = 0.7, maximum", "soft", SEVENTY, 0.0),
-        ("dual-coin-m-70-balanced", "Two heads, m = 0.7, shared evenly", "balanced", SEVENTY, 0.0),
-        ("dual-coin-m-70-shared", "Two heads, m = 0.7, shared 7 : 3", "shared 0.7", SEVENTY, 0.0),
-        ("dual-half", "Two heads, half show, maximum", "soft", {}, 0.5),
-        ("dual-half-balanced", "Two heads, half show, shared evenly", "balanced", {}, 0.5),
-        ("dual-half-capped", "Two heads, half show, at most 3/4 each", CAPPED, {}, 0.5),
-        ("recurrent-half", "Mask and state fed back, half show, maximum", "soft", {}, 0.5),
+    for name, end, text, rule, other, shown in (
+        ("dual", "coin-capped", "at most 3/4 of the batch each", CAPPED, {}, 0.0),
+        ("dual", "coin-m-70", "m = 0.7, maximum", "soft", SEVENTY, 0.0),
+        ("dual", "coin-m-70-balanced", "m = 0.7, shared evenly", "balanced", SEVENTY, 0.0),
+        ("dual", "coin-m-70-shared", "m = 0.7, shared 7 : 3", "shared 0.7", SEVENTY, 0.0),
+        ("dual", "half", "half show, maximum", "soft", {}, 0.5),
+        ("dual", "half-balanced", "half show, shared evenly", "balanced", {}, 0.5),
+        ("dual", "half-capped", "half show, at most 3/4 each", CAPPED, {}, 0.5),
+        ("recurrent", "half", "half show, maximum", "soft", {}, 0.5),
     )
 }
 # SGD with momentum in place of Adam.

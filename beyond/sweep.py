@@ -61,7 +61,7 @@ def fingerprint(question, v, s):
     weights = list(net.parameters())
     slopes = torch.autograd.grad(loss, weights, materialize_grads=True)
     directions = [torch.randn(p.shape, generator=generator) for p in weights]
-    slope = sum((way * slope).sum() for way, slope in zip(directions, slopes))
+    slope = sum((one * slope).sum() for one, slope in zip(directions, slopes))
     return rounded((loss.item(), slope.item()))
 
 
