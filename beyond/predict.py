@@ -27,6 +27,8 @@ from dataclasses import dataclass, field, replace
 import torch
 
 EPS = 1e-6  # probabilities are from EPS to 1 - EPS
+DRAWS = 64  # of a loss that is random
+ORDERS = "auto", "pred-first", "truth-first"
 FORMS = {
     "masks": "masks (n, K, H, W)",
     "one-hot": "classes (n, K + 1, H, W), the background first",
@@ -34,9 +36,11 @@ FORMS = {
     "channel": "classes (n, K + 1, H, W) with truths (n, 1, H, W)",
     "single": "one mask at a time, (n K, 1, H, W)",
     "single-flat": "one mask at a time, (n K, 1, H, W) with truths (n K, H, W)",
+    "squeezed": "one mask at a time, (n K, H, W)",
 }
-TRUTH = re.compile("true|truth|target|gt|label|ref|annot|^t$|^y$", re.IGNORECASE)
-PREDICTION = re.compile("pred|input|logit|output|prob|score|hat|^p$|^x$|^z$", re.IGNORECASE)
+# What names of arguments say; the short ones are words of their own: y_gt, not length.
+TRUTH = re.compile("true|truth|target|label|annot|(^|_)(gt|ref)(_|$)|^[ty]$")
+PREDICTION = re.compile("pred|input|logit|output|prob|score|(^|_)hat(_|$)|^[pxz]$")
 
 
 def pair():
@@ -50,7 +54,7 @@ def pair():
 def from_masks(mask_a, mask_b):
     """The parts (3, H, W) of two masks (H, W), 0 where off: what only a has, what both have,
     what only b has. ValueError: the masks do not fit, or one of the parts is empty."""
-    a, b = (torch.as_tensor(mask != 0) for mask in (mask_a, mask_b))
+    a, b = (torch.as_tensor(mask) != 0 for mask in (mask_a, mask_b))
     if a.ndim != 2 or a.shape != b.shape:
         shapes = f"{tuple(a.shape)} and {tuple(b.shape)}"
         raise ValueError(f"mask_a and mask_b must both be (H, W), got {shapes}")
@@ -104,7 +108,8 @@ def truth_first(loss):
     if hasattr(f, "schema"):  # scripted
         names = [argument.name for argument in f.schema.arguments]
     first, second = [name for name in [*names, "", ""] if name != "self"][:2]
-    scores = [bool(TRUTH.search(x)) - bool(PREDICTION.search(x)) for x in (first, second)]
+    words = [re.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower() for name in (first, second)]
+    scores = [bool(TRUTH.search(word)) - bool(PREDICTION.search(word)) for word in words]
     return None if scores[0] == scores[1] else scores[0] > scores[1]
 
 
@@ -147,16 +152,19 @@ class Understood:
         if self.classes:
             truths = with_background(truths)
         elif self.form != "masks":
-            predictions, truths = predictions.flatten(0, 1)[:, None], truths.flatten(0, 1)
+            predictions, truths = predictions.flatten(0, 1), truths.flatten(0, 1)
+            predictions = predictions if self.form == "squeezed" else predictions[:, None]
             truths = truths[:, None] if self.form == "single" else truths
         if self.form in ("indices", "channel"):
             if not (truths.amax(1) == 1).all():
                 raise ValueError("truths must be 0 or 1 for a loss that takes class indices")
             truths = truths.argmax(1, keepdim=self.form == "channel")
+        predictions = predictions.clone()  # which a loss may change in place
         first, second = (truths, predictions) if self.truth_first else (predictions, truths)
         result = self.loss(first, second)
         if isinstance(result, dict):
-            self.takes = "loss" if "loss" in result else next(iter(result))
+            names = ("loss", "total_loss", "loss_total", "total", *result)
+            self.takes = next(name for name in names if name in result)
             result = result[self.takes]
         elif isinstance(result, (tuple, list)):
             self.takes, result = "the first of several", result[0]
@@ -168,7 +176,8 @@ class Understood:
     def cost(self, predictions, truths):
         """What call returns as a float, NaN if it raises anything."""
         try:
-            with torch.no_grad():
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                torch.default_generator.manual_seed(0)  # for a loss that is random
                 x, t = (x.to(self.kind, copy=True) for x in (predictions, truths))
                 return self.call(x, t).item()
         except (Exception, SystemExit) as e:  # noqa: BLE001 - whatever a loss may raise
@@ -195,40 +204,58 @@ def fit(u, truths, logits):
         u = replace(u, kind=torch.float32, error="")
     shares = EPS + (1 - 2 * K * EPS) * perfect  # leaves something to a background of its own
     least, most = u.cost(shares, truths), u.cost(undecided, truths)
-    at = {s: u.cost(s * (2 * perfect - 1), truths) for s in (0, 3, 20, 40)}
+    at = {s: u.cost(s * (2 * perfect - 1), truths) for s in (0, 3, 20, 40, 200, 400)}
     wave = torch.linspace(-1, 1, perfect.numel()).view_as(perfect).to(perfect)
-    here, shifted = (u.cost(perfect / 3 + wave / 5 + x, truths) for x in (0.4, 1.4))
-    softmax = min(at[3], at[20]) < at[0] and abs(here - shifted) < 1e-5 * abs(here)
-    fall = at[0] - at[20]
-    sharp = least - at[20] > 0.1 * fall > 0 and abs(at[40] - at[20]) < 0.01 * fall
+    wave = perfect / 3 + wave / 5 + 0.4
+    here, shifted, doubled = (u.cost(x, truths) for x in (wave, wave + 1, 2 * wave))
+    channels = abs(here - shifted) < 1e-5 * abs(here) < abs(here - doubled)  # a softmax of them
+    softmax = channels and min(at[3], at[20]) < at[0]
+    gain = most - least
+    sharp, late = (
+        least - at[s] > 0.1 * (at[0] - at[s]) > 0
+        and abs(at[2 * s] - at[s]) < 0.01 * (at[0] - at[s])
+        for s in (20, 200)
+    )
+    costs = "perfect masks cost {:.4g}, undecided ones {:.4g}"
+    if logits != "yes" and not channels and gain < -1e-3 * max(abs(most), abs(least)):
+        hint = "perfect ones must cost less (write 1 - score for a score"
+        hint += "; --logits yes if it takes logits)"
+        return -1 if u.form == "masks" else 3, f"{costs.format(least, most)}: {hint}"
     if logits == "yes" or (logits == "auto" and (softmax or sharp)):
         if softmax and not u.classes:
-            return 4, "its channels are a softmax: it takes classes"
+            return 5, "its channels are a softmax: it takes classes"
         u = replace(u, input="logits", exclusive=softmax)
         least, most = min(at[3], at[20]), at[0]
         perfect, undecided = 20 * (2 * perfect - 1), torch.zeros_like(perfect)
-    elif logits == "auto" and least - at[3] > 0.1 * (most - least) and at[20] > at[3]:
-        return 1, "it may take probabilities or logits: say which, logits yes or no"
+    elif logits == "auto" and (late or (least - at[3] > 0.1 * gain and at[20] > at[3])):
+        return 1, "it may take probabilities or logits: say which (--logits yes or no)"
     elif u.classes:
-        logs = [u.cost(x.clamp(min=EPS).log(), truths) for x in (perfect, undecided)]
-        if abs(logs[0]) < 1e-3 * logs[1]:
-            return 0, replace(u, input="log-probabilities", exclusive=True)
+        logs = [x.clamp(min=EPS).log() for x in (perfect, undecided)]
+        least_log, most_log = (u.cost(x, truths) for x in logs)
+        u = replace(u, exclusive=True)
+        if abs(least_log) < 1e-3 * most_log:
+            u = replace(u, input="log-probabilities")
+            (perfect, undecided), least, most = logs, least_log, most_log
     gain = most - least
     if math.isnan(gain):
-        return 3, u.error or "it is not finite"
+        return 4, u.error or "it is not finite"
     if abs(gain) <= 1e-9 * abs(most) and u.leads(undecided, perfect, truths):
         return 0, u  # the value says nothing, the gradient does
     if gain <= 1e-3 * max(abs(most), abs(least)):
-        costs = f"perfect masks cost {least:.4g}, undecided ones {most:.4g}"
-        return 1, f"{costs}: perfect ones must cost less (write 1 - score for a score)"
-    if u.classes:
-        return 0, replace(u, exclusive=softmax or u.input != "logits")
+        return 3, f"{costs.format(least, most)}: perfect ones must cost less"
     for k in range(K):
-        x = perfect.clone()
-        x[:, k] = undecided[:, k]
-        if u.cost(x, truths) - least <= 1e-3 * gain:
+        missed, others = perfect.clone(), perfect.clone()
+        if u.classes:  # its pixels are called background, or the next instance's
+            missed[:, 0], missed[:, k + 1] = perfect[:, k + 1], perfect[:, 0]
+            missed = missed.where(truths[:, k : k + 1] > 0, perfect)
+            others[:, 1:] = perfect[:, 1:].roll(1, 1)
+        else:
+            missed[:, k], others = undecided[:, k], perfect.roll(1, 1)
+        if u.cost(missed, truths) - least <= 1e-3 * gain:
             return 2, f"the mask of instance {k + 1} does not count"
-    if u.input == "probabilities":
+        if u.cost(others, truths) - least <= 1e-3 * gain:
+            return 2, "it does not count which mask is whose"
+    if u.input == "probabilities" and not u.classes:
         alarms = torch.maximum(perfect, perfect.roll((5, 5), (2, 3))), torch.ones_like(perfect)
         if all(u.cost(x.clamp(EPS, 1 - EPS), truths) - least <= 1e-3 * gain for x in alarms):
             return 2, "false alarms are free"
@@ -241,6 +268,10 @@ def understand(loss, parts, logits="auto", classes="auto", order="auto"):
     """A loss as an Understood, tried on truths made of parts (K + 1, H, W). logits: yes, no or
     auto; classes: one of FORMS or auto; order: pred-first, truth-first or auto.
     ValueError: the loss cannot be called, or perfect masks cost no less than undecided ones."""
+    choices = {"logits": ("auto", "yes", "no"), "classes": ("auto", *FORMS), "order": ORDERS}
+    for name, value in {"logits": logits, "classes": classes, "order": order}.items():
+        if value not in choices[name]:
+            raise ValueError(f"{name} must be one of {', '.join(choices[name])}, got {value!r}")
     if inspect.isclass(loss):
         try:
             loss = loss()
@@ -260,19 +291,23 @@ def understand(loss, parts, logits="auto", classes="auto", order="auto"):
             rank, answer = fit(Understood(loss, truth, form), truths, logits)
             if rank == 0:
                 fitting.append(answer)
+            else:
+                misfits.append((rank, f"as {FORMS[form]}: {answer}"))
+            if rank <= 0:
                 break
-            misfits.append((rank, f"as {FORMS[form]}: {answer}"))
     if not fitting:
         rank, why = min(misfits, key=lambda misfit: misfit[0])
-        more = "; write def f(pred, target): return loss(...)" if rank == 3 else ""
+        if rank > 0 and misfits[0][0] == 4 and why != misfits[0][1]:
+            why += f"; and {misfits[0][1]}"  # what it raised for plain masks
+        more = "; write def f(pred, target): return loss(...)" if rank == 4 else ""
         raise ValueError(f"the loss does not fit {why}{more}")
     if len(fitting) == 2:
         wave = torch.linspace(-2, 2, truths.numel()).view_as(truths).to(truths)
         classes = torch.cat((-wave[:, :1], wave), 1)
         one, other = (u(classes if u.exclusive else wave, truths).item() for u in fitting)
         if not math.isclose(one, other, rel_tol=1e-5):
-            text = "either argument may be the truth: name them pred and target, or say order"
-            raise ValueError(text)
+            text = "either argument may be the truth: name them pred and target"
+            raise ValueError(f"{text} (or --order {' or '.join(ORDERS[1:])})")
     return fitting[0]
 
 
@@ -282,26 +317,36 @@ class Mean:
 
     def __init__(self, u, parts, truths, progress=None):
         self.u, self.parts, self.truths = u, parts, truths.to(u.kind)
-        self.progress, self.evaluations = progress, 0
-        middle = self.even(1 / (truths.shape[1] + 1))
+        self.progress, self.evaluations, self.least = progress, 0, EPS
+        middle = 1 / (truths.shape[1] + 1)
         with torch.no_grad():
-            first, again, other = (self(middle, seed).item() for seed in (0, 0, 1))
+            first, again, other = (self(self.even(middle), seed).item() for seed in (0, 0, 1))
         if not math.isclose(first, again, rel_tol=1e-6, abs_tol=1e-12):
             text = "it must draw its random numbers by torch, and hold a schedule still"
             raise ValueError(f"the loss differs from call to call: {text}")
         u.random = not math.isclose(first, other, rel_tol=1e-6, abs_tol=1e-12)
-        undecided = torch.full_like(parts[None, 1:], 1 / len(parts))
+        undecided = torch.full_like(parts[None, 1:], middle)
         self.gradient = bool(self.slope(self.of, undecided).any())
+        # How much of a slope is due to own parts and background, which EPS keeps from being right.
+        shares = self.even(middle)
+        slope = self.slope(self, shares)
+        self.least = 2 * EPS
+        self.unlearned = (self.slope(self, shares) - slope).abs().max().item()
+        self.least = EPS
 
     def slope(self, mean, x):
         """The gradient of mean at x, 0 where there is none."""
         x, slope = x.clone().requires_grad_(), None
-        try:
-            value = mean(x)
-        except ValueError:  # as a metric in NumPy, which knows no gradients, raises
-            value = mean(x.detach())
-        if value.requires_grad:
-            (slope,) = torch.autograd.grad(value, x, allow_unused=True)
+        with torch.enable_grad():
+            try:
+                value = mean(x)
+            except ValueError:  # as a metric in NumPy, which knows no gradients, raises
+                value = mean(x.detach())
+            if value.requires_grad:
+                try:
+                    (slope,) = torch.autograd.grad(value, x, allow_unused=True)
+                except Exception as e:  # noqa: BLE001 - whatever a loss may raise
+                    raise ValueError(blame(e)) from None
         return torch.zeros_like(x) if slope is None else slope.nan_to_num()
 
     def even(self, share):
@@ -312,18 +357,32 @@ class Mean:
         return self.of(owned(self.parts, shares[None]), seed)
 
     def of(self, masks, seed=None):
-        """The mean loss of masks (1, K, H, W) with all truths; over 16 seeds if it is random."""
+        """The mean loss of masks (1, K, H, W) with all truths."""
+        value = self.draws(masks, seed).mean()
+        if not value.isfinite():
+            raise ValueError(f"the loss must be finite, got {value.item()}")
+        return value
+
+    def at(self, places):
+        """The loss at places, each (K,): (M, draws)."""
+        values = torch.stack([self.draws(owned(self.parts, x[None])) for x in places]).cpu()
+        if not values.isfinite().all():
+            raise ValueError(f"the loss must be finite, got {values[~values.isfinite()][0]}")
+        return values
+
+    def draws(self, masks, seed=None):
+        """The loss of masks (1, K, H, W) with all truths: (1,) or, if it is random, (DRAWS,)."""
         self.evaluations += 1
         if self.progress:
             self.progress(self.evaluations)
-        masks = masks.clamp(EPS, 1 - EPS)
+        masks = masks.clamp(self.least, 1 - self.least)
         logits = masks.logit()
         if self.u.exclusive:
-            logits = with_background(masks).clamp(min=EPS).log()
+            logits = with_background(masks).clamp(min=self.least).log()
         logits = logits.to(self.u.kind).expand(len(self.truths), -1, -1, -1)
         seeds = (seed,)
         if seed is None and self.u.random:
-            seeds = range(16)
+            seeds = range(DRAWS)
         values = []
         devices = [masks.device] if masks.is_cuda else []
         with torch.random.fork_rng(devices, enabled=seeds != (None,)):
@@ -336,10 +395,7 @@ class Mean:
                     values.append(self.u(logits.clone(), self.truths.clone()))
                 except (Exception, SystemExit) as e:  # noqa: BLE001 - whatever a loss may raise
                     raise ValueError(blame(e)) from None
-        value = torch.stack(values).mean()
-        if not value.isfinite():
-            raise ValueError(f"the loss must be finite, got {value.item()}")
-        return value
+        return torch.stack(values)
 
     def descend(self, shares, level):
         """Where the gradient leads shares (K,) of which it moves the logits. A slope below level
@@ -383,9 +439,14 @@ def lowest(curve, shares, at):
     return (shares[at] + shares[1] * (before - after) / (2 * bow)).item()
 
 
-def best_even(curve, shares, slack):
-    """Where a curve is lowest, to slack: (predicted, kind, all shares that are as good)."""
-    near = (curve <= curve.min() + slack).nonzero()[:, 0]
+def errors(draws):
+    """Three standard errors of the means of draws (M, N), 0 of a single draw."""
+    return 3 * draws.std(1, correction=0) / draws.shape[1] ** 0.5
+
+
+def best_even(curve, shares, near):
+    """Where a curve is lowest or, (101,), near: (predicted, kind, all shares as good)."""
+    near = near.nonzero()[:, 0]
     if near[-1] - near[0] == len(curve) - 1 and len(near) < len(curve) / 2:
         return "ends tie", "ends tie", [0.0, shares[-1].item()]
     if len(near) > len(curve) / 5:
@@ -394,14 +455,14 @@ def best_even(curve, shares, slack):
     return share, "one end" if share in (0, 1) else "in between", [share]
 
 
-def cut(shares, exclusive):
-    """What becomes of shares that differ by some hundredths from network to network: of each at a
-    cut at 1/2 or, where they exclude one another, if the largest class counts."""
+def cut(shares, exclusive, margin=0.04):
+    """What becomes of shares that differ by a margin from network to network: of each at a cut at
+    1/2 or, where they exclude one another, if the largest class counts."""
     words = []
     for k, share in enumerate(shares):
         rivals = [*shares[:k], *shares[k + 1 :], 1 - sum(shares)] if exclusive else [1 - share]
         ahead = share - max(rivals)
-        words.append("given" if ahead > 0.04 else "not given" if ahead < -0.04 else "toss-up")
+        words.append("given" if ahead > margin else "not given" if ahead < -margin else "toss-up")
     if words.count("given") == 1 and words.count("not given") == len(words) - 1:
         return "one owner"
     return words[0] if len(set(words)) == 1 else ", ".join(words)
@@ -415,14 +476,18 @@ def checked(parts, truths, priors):
         text = "parts must be masks (K + 1, H, W), K from 2 to 10, none empty, none overlapping"
         raise ValueError(f"{text}, got {tuple(parts.shape)}, {parts.unique()[:5]}")
     K = len(parts) - 1
-    truths = torch.eye(K) if truths is None else torch.as_tensor(truths)
+    try:
+        truths = torch.eye(K) if truths is None else torch.as_tensor(truths)
+        priors = None if priors is None else torch.as_tensor(priors).double().tolist()
+    except (TypeError, ValueError) as e:
+        raise ValueError(f"truths and priors must be numbers: {e}") from None
     inside = truths.ndim == 2 and ((truths >= 0) & (truths <= 1)).all()
     if not inside or truths.shape[1] != K or not len(truths):
         raise ValueError(f"truths must be (G, {K}) shares from 0 to 1, got {truths.tolist()}")
     if priors is None:
         return parts, truths.to(parts)
-    priors = list(priors)
-    if len(priors) != len(truths) or min(priors) < 0 or not 0 < sum(priors) < math.inf:
+    fit_truths = isinstance(priors, list) and len(priors) == len(truths)
+    if not fit_truths or min(priors) < 0 or not 0 < sum(priors) < math.inf:
         raise ValueError(f"priors must be {len(truths)} numbers from 0 up, got {priors}")
     times = [round(100 * p / sum(priors)) for p in priors]
     if any(p and not k for p, k in zip(priors, times)):
@@ -447,7 +512,8 @@ def predict(loss, parts=None, *, truths=None, priors=None, progress=None, **how)
     slides_to: where the gradient leads undecided masks, one share or one for each instance;
     cut: what a cut at 1/2 makes of that, or the largest class, "given", "not given", "toss-up",
     "one owner" or one of these for each; gradient: whether there is one. input, order, classes,
-    exclusive, takes, random: how the loss is understood.
+    exclusive, takes, random: how the loss is understood; within: of a random loss, how exact the
+    best share is.
     ValueError: parts, truths or priors that are none; a loss that is not understood, not finite,
     or another at every call; what it raises.
     """
@@ -460,33 +526,47 @@ def predict(loss, parts=None, *, truths=None, priors=None, progress=None, **how)
     shares = torch.linspace(0, (1 - EPS) / K if u.exclusive else 1, 101).double()
     places = elsewhere(K, u.exclusive)
     with torch.no_grad():
-        curve = torch.stack([mean(mean.even(a)) for a in shares.tolist()]).cpu()
-        costs = torch.stack([mean(x) for x in places.to(parts)]).cpu()
+        curves = mean.at([mean.even(a) for a in shares.tolist()])  # (101, draws)
+        many = mean.at(places.to(parts))  # (M, draws)
         ignorant = mean.of(torch.full_like(parts[None, 1:], 1 / (K + 1))).cpu()
+    curve, costs = curves.mean(1), many.mean(1)
+    best_draws = curves[curve.argmin()]
     # How much there is to lose: inside of the walls that some losses have at the ends, and at
     # least a hundredth of what masks lose that know nothing.
-    size = max(curve.quantile(0.75) - curve.min(), (ignorant - curve.min()) / 100)
-    slack = max(1e-3 * size, 1e-9 * curve.abs().max())
-    level = max(slack, 1e-3 * mean.slope(mean, mean.even(0.1)).abs().max().cpu()) / K
-    predicted, kind, best = best_even(curve, shares, slack)
+    lost, exact = ignorant - curve.min(), 1e-9 if u.kind == torch.float64 else 1e-6
+    size = max(curve.quantile(0.75) - curve.min(), lost / 10**4)
+    slack = max(1e-3 * size, exact * curve.abs().max(), 3 * mean.unlearned)
+    # A slope below this is none: of rounding, of what is not quite learned, of random draws.
+    steep = mean.slope(mean, mean.even(0.1)).abs().max().cpu()
+    doubt = errors(curves[55:56] - curves[45:46]) / (shares[55] - shares[45])
+    level = max(1e-3 * steep, exact * lost, K * doubt.item(), 3 * mean.unlearned) / K
+    near = curve <= curve.min() + slack + errors(curves - best_draws)
+    within = 0.0
+    if u.random:
+        within = (shares[near].max() - shares[near].min()).item() / 2
+    predicted, kind, best = best_even(curve, shares, near)
     best = [[a] * K for a in best]
-    corner = (places.sort(1).values == torch.eye(K)[-1]).all(1)  # one owner
-    if u.exclusive and kind == "in between" and (costs[corner] <= curve.min() + slack).all():
+    doubts = errors(many - best_draws)
+    as_good = costs <= curve.min() + slack + doubts
+    mixed = (places.amin(1) == 0) & (places.amax(1) == 1)  # some have it and others have not
+    if u.exclusive and kind == "in between" and as_good[mixed].all():
         predicted = kind = "flat"  # whichever way they share it
-        best = places[costs <= curve.min() + slack].tolist()
-    if kind == "ends tie":  # and so do corners where some have it and others have not
-        mixed = (places.amin(1) == 0) & (places.amax(1) == 1)
-        best += places[mixed & (costs <= curve.min() + slack)].tolist()
+        best = places[as_good].tolist()
+    elif kind in ("one end", "ends tie") and as_good[mixed].any():
+        predicted = kind = "ends tie"
+        best += places[mixed & as_good].tolist()
 
     # Where shares that differ are better.
-    apart = bool(costs.min() < curve.min() - slack)
+    apart = bool((costs < curve.min() - slack - doubts).any())
     place = places[costs.argmin()] if apart else mean.even(shares[curve.argmin()].item())
     place = mean.descend(place.to(parts), level)
     with torch.no_grad():
         deeper = mean(place).cpu() <= min(costs.min(), curve.min()) + slack / 100
-    if deeper and place.max() - place.min() > 0.005:
+    if deeper and (apart or not u.random) and place.max() - place.min() > 0.005:
         owner = sorted(place.tolist()) == [0] * (K - 1) + [1]
-        best = places[costs <= costs.min() + slack].tolist() if owner else [place.tolist()]
+        best = places[costs <= costs.min() + slack + doubts].tolist() if owner else [place.tolist()]
+        if not owner and K == 2 and mean(place.flip(0)).cpu() <= mean(place).cpu() + slack:
+            best.append(place.flip(0).tolist())
         kind = "one owner" if owner else "uneven"
         predicted = "one owner, either" if owner and len(best) == K else place.tolist()
 
@@ -496,7 +576,9 @@ def predict(loss, parts=None, *, truths=None, priors=None, progress=None, **how)
     moved = bool((end - start).abs().max() > 1e-3)
     if moved or u.exclusive:
         tipped = mean.descend(start + 0.01 * torch.eye(K)[0].to(start), level)
-        end = tipped if tipped.max() - tipped.min() > 0.5 else end
+        end = tipped if tipped.max() - tipped.min() > 0.1 else end
+    if u.random and not apart:  # what differs is by chance
+        end = mean.even(end.mean().item())
     slides_to = end.tolist()
     if end.max() - end.min() < 0.01:
         slides_to = end.mean().item()
@@ -513,15 +595,16 @@ def predict(loss, parts=None, *, truths=None, priors=None, progress=None, **how)
         "predicted": predicted,
         "kind": kind,
         "slides_to": slides_to,
-        "cut": cut(end.tolist(), u.exclusive),
+        "cut": cut(end.tolist(), u.exclusive, 0.04 + 2 * within),
         "best": best,
         "input": u.input,
-        "order": "truth first" if u.truth_first else "prediction first",
+        "order": "truth-first" if u.truth_first else "pred-first",
         "classes": u.form,
         "exclusive": u.exclusive,
         "gradient": mean.gradient,
         "takes": u.takes,
         "random": u.random,
+        "within": within,
         "shares": shares.tolist(),
         "curve": curve.tolist(),
         "places": places.tolist(),

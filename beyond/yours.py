@@ -18,7 +18,17 @@ from matplotlib.figure import Figure
 import pictures
 from beyond import landing, sweep
 from beyond.losses import LOSSES
-from beyond.predict import FORMS, blame, checked, from_masks, owned, pair, predict, understand
+from beyond.predict import (
+    DRAWS,
+    FORMS,
+    blame,
+    checked,
+    from_masks,
+    owned,
+    pair,
+    predict,
+    understand,
+)
 
 
 @contextlib.contextmanager
@@ -72,22 +82,26 @@ def load(path, name):
     return getattr(module, name)
 
 
-def described(what):
-    """What predict returns, in five lines."""
+def described(what, truths=None):
+    """What predict returns for these truths, in five lines."""
     how = "one owner of a pixel at most" if what["exclusive"] else "not exclusive"
     first = f"{what['input']}, {what['order']}, as {FORMS[what['classes']]}; {how}"
     if what["takes"]:
         first += f"; of what it returns, {what['takes']}"
     if what["random"]:
-        first += "; random, so the mean of 16 draws"
+        first += f"; random, so the mean of {DRAWS} draws"
     best, kind, curve = landing.said(what["predicted"]), what["kind"], what["curve"]
     if kind == "flat":
-        together = ", together 1," if what["exclusive"] else ""
+        together = ""
+        if what["exclusive"] and all(abs(sum(shares) - 1) < 1e-3 for shares in what["best"]):
+            together = " that add up to 1"
         low, high = (end[0] for end in (what["best"][0], what["best"][-1]))
         best = f"any from {low:.2f} to {high:.2f}{together} (the mean loss is {min(curve):.3g}"
         best += f" there and at most {max(curve):.3g})"
     elif kind == "ends tie":
         best = "0 or 1, which tie; every share between is worse"
+    if what["random"] and kind == "in between":
+        best += f", give or take {what['within']:.2f}"
     end = landing.said(what["slides_to"])
     if not what["gradient"]:
         end = "nowhere: there is no gradient (a metric, or steps)"
@@ -96,13 +110,16 @@ def described(what):
     cut = {"given": "given to all", "not given": "given to nobody"}
     cut |= {"toss-up": "a toss-up, pixel by pixel", "one owner": "given to one owner"}
     where = "the largest class of a pixel" if what["exclusive"] else "a mask cut off at 1/2"
-    remedy = "match several decisions with the truths one to one, or let one network pass twice"
+    to_do = "one decision cannot be right for every truth; match several with the truths one to one"
+    to_do += ", or let one network pass twice (README.md)"
+    if truths and len(truths) == 1:
+        to_do = "nothing: there is one truth"
     return [
         f"understood: {first}",
         f"best share of the common region: {best}",
         f"an undecided network goes to: {end}",
         f"{where}: {cut.get(what['cut'], what['cut'])}",
-        f"to do: one decision cannot be right for every truth; {remedy} (README.md)",
+        f"to do: {to_do}",
     ]
 
 
@@ -145,6 +162,8 @@ def read(path):
     try:
         if path.suffix == ".npy":
             return np.load(path) != 0
+        if path.suffix != ".png":  # what compresses with a loss has no masks
+            raise ValueError("masks are .npy or .png")
         image = matplotlib.image.imread(path)
     except (OSError, EOFError, SyntaxError, ValueError) as e:  # cut short, or another kind
         raise ValueError(f"cannot read {str(path)!r}: {e}") from None
@@ -240,7 +259,8 @@ def network(thing, seed, size):
         torch.manual_seed(seed)
         net = copy.deepcopy(thing) if isinstance(thing, torch.nn.Module) else thing()
     with torch.no_grad():
-        shape = tuple(net.eval()(torch.zeros(2, 1, size, size)).shape)
+        logits = net.eval()(torch.zeros(2, 1, size, size))
+    shape = tuple(getattr(logits, "shape", ())) or type(logits).__name__
     if shape != (2, 2, size, size):
         raise ValueError(f"the network must give (n, 2, {size}, {size}), a mask each, got {shape}")
     return net
@@ -276,7 +296,7 @@ def answer(args):
         u = loss if not path else understand(loss, parts, args.logits, args.classes, args.order)
         options = {"truths": args.truths, "priors": args.priors, "progress": progress()}
         what = predict(u, parts, **options)
-        print("\n".join(described(what)), flush=True)
+        print("\n".join(described(what, args.truths)), flush=True)
         sweep.save(args.out / "landing.json", what)
     else:
         for line in table(parts, args.truths, args.priors):
@@ -320,6 +340,10 @@ def main(argv=None):
         parser.error("give --loss FILE.py:NAME")
     if args.net and not args.net[0]:
         parser.error(f"argument --net: must be FILE.py:NAME, got {args.net[1]!r}")
+    if args.net and not args.train:
+        parser.error("--net needs --train")
+    if args.loss and not args.loss[0] and {args.logits, args.classes, args.order} != {"auto"}:
+        parser.error(f"it is known how {args.loss[1]} is called: no --logits, --classes, --order")
     files = [Path(own[0]).resolve().parent for own in (args.loss, args.net) if own and own[0]]
     try:
         args.out.mkdir(parents=True, exist_ok=True)
