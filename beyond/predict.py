@@ -9,8 +9,9 @@ How a loss is understood:
    which the prediction (pred, input, logit, output); where they do not, both orders are tried.
 2. Classes. The FORMS are tried from the first to the last. One fits if perfect masks cost less
    in it than undecided ones, if every instance counts, and if it matters whose mask is whose. If
-   perfect masks cost more in the first form, it is a score, and no other is tried. Channels that are a softmax (adding 1
-   to all changes nothing), or probabilities of which false alarms are free, are classes.
+   perfect masks cost more in the first form, it is a score, and no other is tried. Channels that
+   are a softmax (adding 1 to all changes nothing), or probabilities of which false alarms are
+   free, are classes.
 3. Input. The loss takes logits if it has a softmax, or if perfect masks cost clearly less as -20
    and 20 than as 0 and 1, and the same as -40 and 40; else, of classes only, log-probabilities
    if these cost nothing where perfect; else probabilities.
