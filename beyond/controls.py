@@ -126,6 +126,7 @@ UNEVEN = {
         ("dual", "half", "half show, maximum", "soft", {}, 0.5),
         ("dual", "half-balanced", "half show, shared evenly", "balanced", {}, 0.5),
         ("dual", "half-capped", "half show, at most 3/4 each", CAPPED, {}, 0.5),
+        ("recurrent", "coin-m-70", "m = 0.7, maximum", "soft", SEVENTY, 0.0),
         ("recurrent", "half", "half show, maximum", "soft", {}, 0.5),
     )
 }
