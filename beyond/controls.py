@@ -79,9 +79,9 @@ RIVALS = {
     "dual-" + rule.replace(" ", "-"): Variant(f"Two heads, {text}", "UNet", TWO, rule)
     for rule, text in (
         ("order", "a fixed order: decision 1 is left"),
-        ("two-sided 0.1", "drawn to the nearest truth, weight 0.1"),
-        ("two-sided 0.25", "drawn to the nearest truth, weight 0.25"),
-        ("two-sided 0.5", "drawn to the nearest truth, weight 0.5"),
+        ("two-sided 0.1", "drawn to the nearest grouping, weight 0.1"),
+        ("two-sided 0.25", "drawn to the nearest grouping, weight 0.25"),
+        ("two-sided 0.5", "drawn to the nearest grouping, weight 0.5"),
         ("evolving 0.25", "both trained for a quarter of the steps"),
         ("evolving 0.5", "both trained for half of the steps"),
         ("evolving 0.75", "both trained for three quarters of the steps"),

@@ -18,6 +18,7 @@ import argparse
 import sys
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 
@@ -26,6 +27,7 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from torch.autograd.functional import hessian, jacobian
 
 import common
 import data
@@ -108,7 +110,6 @@ def claims(beta=100.0):
     much it is wrong at most}."""
     generator, worst = torch.Generator().manual_seed(0), {}
     directions = torch.tensor(np.stack((LEAD, PARTING)))  # (2, 4)
-    slope, bend = torch.func.grad(worth, 1), torch.func.hessian(worth, 1)  # in the scores
     feeds = (
         ("soft", "The maximum feeds lead and parting, each by beta/4", [1, 1]),
         ("matched-smooth", "Smooth matching feeds the parting alone, by beta/4", [0, 1]),
@@ -124,15 +125,16 @@ def claims(beta=100.0):
             gram = roots @ roots.T
             faster = gram[:2, :2].sum() - gram[2:, 2:].sum()  # how much decision 1 is
             drive, matrix = map(torch.from_numpy, growth(gram.numpy(), rule, beta))
-            bends = bend(rule, alike, beta) @ directions.T  # (4, 2)
+            value = partial(worth, rule, beta=beta)  # of scores
+            bends = hessian(value, alike) @ directions.T  # (4, 2)
             rates = torch.rand(2, generator=generator).double()  # where nothing is coupled
-            lead, parting = rates * (directions @ slope(rule, scores, beta))
+            lead, parting = rates * (directions @ jacobian(value, scores))
             flows = flow(*(scores[:2] - scores[2:]).numpy(), rule, *rates.numpy(), beta)
             gaps = {
                 claim: directions @ bends * 4 / beta - torch.tensor(fed).diag(),
                 "Matching, hard or smooth, is level in the lead": torch.stack(gained),
                 "Lead and parting are driven as growth says": drive
-                - directions @ gram @ slope(rule, alike, beta),
+                - directions @ gram @ jacobian(value, alike),
                 "They feed themselves as growth says": matrix - directions @ gram @ bends,
                 "The lead is driven where one learns faster": drive[0] - faster / 8,
                 "The plane's flow is the rule's": torch.tensor(flows)
@@ -434,6 +436,7 @@ def plot_flows():
         ax.set_xlabel("")
     fig.supxlabel("score of decision 1 minus 2, if left is true", fontsize=10)
     fig.supylabel("the same, if right is true", fontsize=10)
+    fig.suptitle("Green: each decision is ahead for one grouping; pink: one is ahead for both")
     return fig
 
 

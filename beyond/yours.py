@@ -301,7 +301,8 @@ def answer(args):
     else:
         for line in table(parts, args.truths, args.priors):
             print(line, flush=True)
-    sweep.save(args.out / "landing.png", draw(what, parts.cpu()))
+    if args.loss or args.masks:
+        sweep.save(args.out / "landing.png", draw(what, parts.cpu()))
     if args.train and not what["gradient"]:
         raise ValueError("--train: there is no gradient to train with")
     if args.train:
@@ -344,6 +345,8 @@ def main(argv=None):
         parser.error("--net needs --train")
     if args.loss and not args.loss[0] and {args.logits, args.classes, args.order} != {"auto"}:
         parser.error(f"it is known how {args.loss[1]} is called: no --logits, --classes, --order")
+    if args.device == "cuda" and not torch.cuda.is_available():
+        parser.error("argument --device: there is no CUDA device")
     files = [Path(own[0]).resolve().parent for own in (args.loss, args.net) if own and own[0]]
     try:
         args.out.mkdir(parents=True, exist_ok=True)
