@@ -1,9 +1,11 @@
 """Rules by which decisions are held against groupings, and what they do to two decisions: the
 claims of rules.py and exp_parting.py."""
 
+import importlib
 import itertools
 import re
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -181,3 +183,55 @@ def test_a_command_shows_why_the_bound_is_what_it_is(tmp_path, capsys):
         with pytest.raises(SystemExit) as e:
             exp_parting.main([*argv, "--out", str(tmp_path)])
         assert e.value.code == status
+
+
+# The README's piece to take
+
+
+def test_the_printed_loss_is_the_repository_s_and_says_what_is_wrong(tmp_path, monkeypatch):
+    readme = Path(__file__).parents[1].joinpath("README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    (block,) = (block for block in blocks if "def ambiguous_loss" in block)
+    functions = re.findall(r"def .*?(?=\n\n|$)", block, re.DOTALL)
+    assert len(functions) == 2 and max(len(f.splitlines()) for f in functions) <= 25
+    (tmp_path / "piece.py").write_text(block)
+    monkeypatch.syspath_prepend(tmp_path)
+    piece = importlib.import_module("piece")
+    score, loss = piece.score, piece.ambiguous_loss
+    for D in (2, 3):
+        masks = torch.rand(6, D, 2, 8, 8, generator=generator(1)).double()
+        truths = (torch.rand(6, D, 2, 8, 8, generator=generator(2)) > 0.5).double()
+        scores, prior = data.score(masks, truths), torch.arange(1.0, D + 1).double()
+        assert score(masks, truths).dtype == torch.float64
+        assert torch.allclose(score(masks, truths), scores, atol=1e-5)
+        weights = (prior / prior.sum())[None]
+        for match, rule in (("max", "soft"), ("one-to-one", "matched")):
+            expected = -rules.value(rule, scores, weights, 20.0).mean()
+            assert torch.isclose(loss(masks, truths, match, prior, 20.0), expected, atol=1e-5)
+            swapped = loss(masks.flip(1), truths, match, prior, 20.0)  # no decision has a name
+            assert torch.isclose(swapped, expected, atol=1e-5)
+    first, few = truths[:, :1], masks[:, :2]
+    alone = loss(masks, truths, prior=[1, 0, 0])
+    assert torch.isclose(alone, loss(masks, first)) and alone != loss(masks, truths)
+    balanced = -rules.value("balanced", data.score(few, first), torch.ones(6, 1).double()).mean()
+    assert torch.isclose(loss(few, first, "balanced"), balanced, atol=1e-5)
+    thirds = data.score(masks, first)[..., 0].detach()  # each of three decisions trains on two
+    assert -loss(masks, first, "balanced") <= thirds.amax(1).mean() + 1e-5
+    assert score(torch.zeros(1, 1, 1, 2, 2), torch.zeros(1, 1, 1, 2, 2)).item() == 1  # empty: right
+    small = masks[:2, :, :, :2, :2].clone().requires_grad_()
+    for match, some in (("max", truths), ("one-to-one", truths), ("balanced", first)):
+        some = some[:2, :, :, :2, :2]
+        assert torch.autograd.gradcheck(lambda x, m=match, t=some: loss(x, t, m), small)
+    seven = masks[:, :1].repeat(1, 7, 1, 1, 1)
+    for bad, said in (
+        (lambda: loss(5 * masks, truths), "must be probabilities"),
+        (lambda: loss(masks, truths / 2), "truths must be 0 and 1"),
+        (lambda: loss(masks, truths[0]), "do not fit"),
+        (lambda: loss(masks, truths, beta=0), "beta positive"),
+        (lambda: loss(masks, truths, prior=[0, 0, 0]), "not 0 for all"),
+        (lambda: loss(seven, seven.round(), "one-to-one"), "one-to-one .D = G <= 6.*7, 7"),
+        (lambda: loss(masks, truths, "balanced"), "balanced .G = 1.*balanced, 3, 3"),
+        (lambda: loss(masks, truths, "hungarian"), "max, one-to-one"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            bad()
