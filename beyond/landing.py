@@ -218,7 +218,7 @@ def draw(summary):
     fig = Figure(figsize=(14, 3 + 0.44 * len(summary)), layout="constrained")
     ax, y, places, kind = fig.subplots(), 0, {}, None
     columns = (1.04, "cut off at 1/2,\nit goes to"), (1.45, "two heads\nfind both")
-    columns += (1.67, "two passes\nfind both"), (1.9, "two heads,\nmatched")
+    columns += (1.7, "two passes\nfind both"), (1.96, "two heads,\nmatched")
     for x, text in columns:
         ax.text(x, -1, text, weight="bold", va="center", fontsize=11.5)
     for name, r in summary.items():
@@ -249,7 +249,7 @@ def draw(summary):
         y += 1
     ax.plot([0.5, 0.5], [-0.5, y], color="0.5", ls=":", zorder=0)
     ax.set_yticks(list(places), list(places.values()), fontsize=11.5)
-    ax.set(xlim=(-0.02, 2.1), ylim=(y - 0.4, -1.6), xticks=np.linspace(0, 1, 5))
+    ax.set(xlim=(-0.02, 2.18), ylim=(y - 0.4, -1.6), xticks=np.linspace(0, 1, 5))
     ax.set_xlabel("share of the common region that an instance is given", loc="left", fontsize=11.5)
     ax.tick_params(labelsize=11.5)
     ax.spines[["top", "right"]].set_visible(False)
