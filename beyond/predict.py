@@ -85,8 +85,9 @@ def blame(error):
     """An exception in one line: its type, its text, and the line that raised it, where there is
     one outside of the installed libraries that line."""
     frames = traceback.extract_tb(error.__traceback__)
-    frames = [f for f in frames if f.filename != __file__ and f.filename[0] != "<"]
-    text = " ".join([str(error), ""]).splitlines()[0].strip()
+    frames = [f for f in frames if f.filename != __file__ and not f.filename.startswith("<")]
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+    text = lines[-1] if "TorchScript" in lines[0] else lines[0]
     if isinstance(error, ValueError) and not frames:
         return text
     libraries = os.path.dirname(os.path.dirname(torch.__file__))
@@ -95,9 +96,9 @@ def blame(error):
     return " ".join([f"{type(error).__name__}: {text}".removesuffix(": "), *place])
 
 
-def truth_first(loss):
-    """Whether the truth is the first of a loss's two arguments, by their names: True, False, or
-    None where they do not say. ValueError: it cannot be called with two arguments."""
+def arguments(loss):
+    """The names of a loss's first two arguments in lower case, "" where they have none.
+    ValueError: it cannot be called with two arguments."""
     f = getattr(loss, "_orig_mod", loss)  # of a compiled module
     f = f.forward if isinstance(f, torch.nn.Module) else f
     try:
@@ -112,9 +113,14 @@ def truth_first(loss):
     if hasattr(f, "schema"):  # scripted
         names = [argument.name for argument in f.schema.arguments]
     first, second = [name for name in [*names, "", ""] if name != "self"][:2]
-    words = [re.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower() for name in (first, second)]
-    scores = [bool(TRUTH.search(word)) - bool(PREDICTION.search(word)) for word in words]
-    return None if scores[0] == scores[1] else scores[0] > scores[1]
+    return [re.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower() for name in (first, second)]
+
+
+def truth_first(names):
+    """Whether the truth is the first of two arguments, by their names: True, False, or None where
+    they do not say."""
+    one, other = (bool(TRUTH.search(name)) - bool(PREDICTION.search(name)) for name in names)
+    return None if one == other else one > other
 
 
 @dataclass
@@ -129,7 +135,6 @@ class Understood:
     exclusive: bool = False
     kind: torch.dtype = torch.float64  # 32 bits where the loss fails with 64
     takes: str = ""  # which of several results
-    random: bool = False
     error: str = field(default="", repr=False)  # what it raised first
 
     def __call__(self, logits, truths):
@@ -173,15 +178,18 @@ class Understood:
         elif isinstance(result, (tuple, list)):
             self.takes, result = "the first of several", result[0]
         try:
-            return torch.as_tensor(result).double().mean()
+            result = torch.as_tensor(result)
         except (TypeError, RuntimeError):
             raise ValueError(f"the loss must return a tensor, got {result!r}") from None
+        if result.is_complex():
+            raise ValueError("the loss must be real, got a complex number")
+        return result.double().mean()
 
-    def cost(self, predictions, truths):
-        """What call returns as a float, NaN if it raises anything."""
+    def cost(self, predictions, truths, seed=0):
+        """What call returns as a float, NaN if it raises anything; a random loss draws by seed."""
         try:
             with torch.no_grad(), torch.random.fork_rng(devices=[]):
-                torch.default_generator.manual_seed(0)  # for a loss that is random
+                torch.default_generator.manual_seed(seed)
                 x, t = (x.to(self.kind, copy=True) for x in (predictions, truths))
                 return self.call(x, t).item()
         except (Exception, SystemExit) as e:  # noqa: BLE001 - whatever a loss may raise
@@ -198,9 +206,10 @@ class Understood:
         return (slope * (there - here)).sum().item() < 0
 
 
-def fit(u, truths, logits):
+def fit(u, truths, logits, named=False, only=False):
     """Try a loss in one order and form with truths (n, K, H, W): (0, u that knows its input) or,
-    where it does not fit, (rank, why). The lowest rank says most."""
+    where it does not fit, (rank, why). The lowest rank says most, one below 0 that no other form
+    is worth a trial. named: its argument is called logits; only: no other form is meant."""
     K = truths.shape[1]
     perfect = with_background(truths) if u.classes else truths
     undecided = torch.full_like(perfect, 1 / (K + 1))
@@ -208,31 +217,39 @@ def fit(u, truths, logits):
         u = replace(u, kind=torch.float32, error="")
     shares = EPS + (1 - 2 * K * EPS) * perfect  # leaves something to a background of its own
     least, most = u.cost(shares, truths), u.cost(undecided, truths)
-    at = {s: u.cost(s * (2 * perfect - 1), truths) for s in (0, 3, 20, 40, 200, 400)}
-    wave = torch.linspace(-1, 1, perfect.numel()).view_as(perfect).to(perfect)
-    wave = perfect / 3 + wave / 5 + 0.4
-    here, shifted, doubled = (u.cost(x, truths) for x in (wave, wave + 1, 2 * wave))
-    channels = abs(here - shifted) < 1e-5 * abs(here) < abs(here - doubled)  # a softmax of them
-    softmax = channels and min(at[3], at[20]) < at[0]
-    gain = most - least
+    gain, no_less = most - least, 1e-3 * max(abs(most), abs(least))
+    costs = f"perfect masks cost {least:.4g}, undecided ones {most:.4g}"
+
+    # Masks that are -s and s.
+    scales = 0.3, 1, 3, 20
+    at = {s: u.cost(s * (2 * perfect - 1), truths) for s in (0, *scales, 40, 200, 400)}
+    scale = min(scales, key=lambda s: math.inf if math.isnan(at[s]) else at[s])
     sharp, late = (
         least - at[s] > 0.1 * (at[0] - at[s]) > 0
         and abs(at[2 * s] - at[s]) < 0.01 * (at[0] - at[s])
         for s in (20, 200)
     )
-    costs = "perfect masks cost {:.4g}, undecided ones {:.4g}"
-    if logits != "yes" and not channels and gain < -1e-3 * max(abs(most), abs(least)):
-        hint = "perfect ones must cost less (write 1 - score for a score"
-        hint += "; --logits yes if it takes logits)"
-        return -1 if u.form == "masks" else 3, f"{costs.format(least, most)}: {hint}"
-    if logits == "yes" or (logits == "auto" and (softmax or sharp)):
+    vague = late or (least - at[3] > 0.1 * gain and at[20] > at[3])
+    # Any masks, the same plus as much in all channels of a pixel, and twice as much.
+    wave = torch.linspace(-1, 1, perfect.numel()).view_as(perfect).to(perfect)
+    wave = perfect / 3 + wave / 5 + 0.4
+    here, shifted, doubled = (u.cost(x, truths) for x in (wave, wave + wave[:, :1], 2 * wave))
+    softmax = abs(here - shifted) < 1e-5 * abs(here) < abs(here - doubled)
+
+    if logits != "yes" and not softmax and gain < -no_less:
+        hint = "(write 1 - score for a score; --logits yes if it takes logits)"
+        return -1 if u.form == "masks" else 3, f"{costs}: perfect ones must cost less {hint}"
+    if logits == "yes" or (logits == "auto" and (softmax or sharp or (vague and named))):
         if softmax and not u.classes:
             return 5, "its channels are a softmax: it takes classes"
         u = replace(u, input="logits", exclusive=softmax)
-        least, most = min(at[3], at[20]), at[0]
-        perfect, undecided = 20 * (2 * perfect - 1), torch.zeros_like(perfect)
-    elif logits == "auto" and (late or (least - at[3] > 0.1 * gain and at[20] > at[3])):
+        least, most = at[scale], at[0]
+        perfect, undecided = scale * (2 * perfect - 1), torch.zeros_like(perfect)
+    elif logits == "auto" and vague:
         return 1, "it may take probabilities or logits: say which (--logits yes or no)"
+    elif logits == "auto" and least - at[1] > 0.1 * gain and at[3] > at[1]:
+        text = "masks of -1 and 1 cost less than those of 0 and 1"
+        return 1, f"{text}: write def f(pred, target): return loss(2 * pred - 1, target)"
     elif u.classes:
         logs = [x.clamp(min=EPS).log() for x in (perfect, undecided)]
         least_log, most_log = (u.cost(x, truths) for x in logs)
@@ -246,8 +263,40 @@ def fit(u, truths, logits):
     if abs(gain) <= 1e-9 * abs(most) and u.leads(undecided, perfect, truths):
         return 0, u  # the value says nothing, the gradient does
     if gain <= 1e-3 * max(abs(most), abs(least)):
-        return 3, f"{costs.format(least, most)}: perfect ones must cost less"
-    for k in range(K):
+        return 3, f"perfect masks cost {least:.4g}, undecided ones {most:.4g}: they must cost less"
+    why = ignores(u, truths, perfect, undecided, least + 1e-3 * gain)
+    if why:
+        return -1 if why == WHOSE and u.form == "masks" else 2, why
+    if u.classes:
+        return 0, u
+    one, again, other = (
+        u.cost(wave, truths),
+        u.cost(wave, truths, seed=1),
+        u.cost(wave.roll(1, 1), truths.roll(1, 1)),
+    )
+    if u.form == "masks" and not only and one == again and abs(one - other) > 1e-3 * gain:
+        return -1, "it treats the first mask otherwise: say what it is (--classes masks or one-hot)"
+    if u.input == "probabilities":
+        alarms = torch.maximum(perfect, perfect.roll((5, 5), (2, 3))), torch.ones_like(perfect)
+        if all(u.cost(x.clamp(EPS, 1 - EPS), truths) <= least + 1e-3 * gain for x in alarms):
+            return 2, "false alarms are free"
+        undefined = math.isnan(u.cost(torch.full_like(perfect, 0.9), truths))
+        u = replace(u, exclusive=getattr(u.loss, "exclusive", undefined))
+    return 0, u
+
+
+WHOSE = "it does not count which mask is whose"
+
+
+def ignores(u, truths, perfect, undecided, level):
+    """What a loss takes no notice of, "" if of nothing: an image or an instance that is spoiled in
+    perfect predictions, or whose mask is whose, costs no more than level."""
+    for i in range(len(truths)):
+        spoiled = perfect.clone()
+        spoiled[i] = undecided[i]
+        if u.cost(spoiled, truths) <= level:
+            return f"image {i + 1} of a batch does not count: it must be a mean over images"
+    for k in range(truths.shape[1]):
         missed, others = perfect.clone(), perfect.clone()
         if u.classes:  # its pixels are called background, or the next instance's
             missed[:, 0], missed[:, k + 1] = perfect[:, k + 1], perfect[:, 0]
@@ -255,17 +304,11 @@ def fit(u, truths, logits):
             others[:, 1:] = perfect[:, 1:].roll(1, 1)
         else:
             missed[:, k], others = undecided[:, k], perfect.roll(1, 1)
-        if u.cost(missed, truths) - least <= 1e-3 * gain:
-            return 2, f"the mask of instance {k + 1} does not count"
-        if u.cost(others, truths) - least <= 1e-3 * gain:
-            return 2, "it does not count which mask is whose"
-    if u.input == "probabilities" and not u.classes:
-        alarms = torch.maximum(perfect, perfect.roll((5, 5), (2, 3))), torch.ones_like(perfect)
-        if all(u.cost(x.clamp(EPS, 1 - EPS), truths) - least <= 1e-3 * gain for x in alarms):
-            return 2, "false alarms are free"
-        undefined = math.isnan(u.cost(torch.full_like(perfect, 0.9), truths))
-        u = replace(u, exclusive=getattr(u.loss, "exclusive", undefined))
-    return 0, u
+        if u.cost(missed, truths) <= level:
+            return f"the mask of instance {k + 1} does not count"
+        if u.cost(others, truths) <= level:
+            return WHOSE
+    return ""
 
 
 def understand(loss, parts, logits="auto", classes="auto", order="auto"):
@@ -286,13 +329,15 @@ def understand(loss, parts, logits="auto", classes="auto", order="auto"):
         raise ValueError(f"the loss must be a function, got {loss!r}")  # noqa: TRY004
     if isinstance(loss, torch.nn.Module):
         loss.to(parts.device)
-    first = truth_first(loss) if order == "auto" else order == "truth-first"
+    names = arguments(loss)
+    first = truth_first(names) if order == "auto" else order == "truth-first"
     truths = owned(parts.double(), torch.eye(len(parts) - 1))  # (K, K, H, W)
     truths = truths.repeat(2, 1, 1, 1)  # twice, so that no number of images is one of classes
     fitting, misfits = [], []
     for truth in (False, True) if first is None else (first,):
         for form in FORMS if classes == "auto" else (classes,):
-            rank, answer = fit(Understood(loss, truth, form), truths, logits)
+            named, only = "logit" in " ".join(names), classes != "auto"
+            rank, answer = fit(Understood(loss, truth, form), truths, logits, named, only)
             if rank == 0:
                 fitting.append(answer)
             else:
@@ -302,7 +347,7 @@ def understand(loss, parts, logits="auto", classes="auto", order="auto"):
     if not fitting:
         rank, why = min(misfits, key=lambda misfit: misfit[0])
         if rank > 0 and misfits[0][0] == 4 and why != misfits[0][1]:
-            why += f"; and {misfits[0][1]}"  # what it raised for plain masks
+            why = f"{misfits[0][1]}; and {why}"  # what it raised for plain masks comes first
         more = "; write def f(pred, target): return loss(...)" if rank == 4 else ""
         raise ValueError(f"the loss does not fit {why}{more}")
     if len(fitting) == 2:
@@ -321,22 +366,25 @@ class Mean:
 
     def __init__(self, u, parts, truths, progress=None):
         self.u, self.parts, self.truths = u, parts, truths.to(u.kind)
-        self.progress, self.evaluations, self.least = progress, 0, EPS
+        self.progress, self.evaluations = progress, 0
         middle = 1 / (truths.shape[1] + 1)
         with torch.no_grad():
-            first, again, other = (self(self.even(middle), seed).item() for seed in (0, 0, 1))
-        if not math.isclose(first, again, rel_tol=1e-6, abs_tol=1e-12):
+            seeds = *[0] * 9, 1  # so often, as its own random numbers may be few
+            *first, other = (self(self.even(middle), seed).item() for seed in seeds)
+        if max(first) - min(first) > 1e-6 * abs(max(first)) + 1e-12:
             text = "it must draw its random numbers by torch, and hold a schedule still"
             raise ValueError(f"the loss differs from call to call: {text}")
-        u.random = not math.isclose(first, other, rel_tol=1e-6, abs_tol=1e-12)
-        undecided = torch.full_like(parts[None, 1:], middle)
+        self.random = not math.isclose(first[0], other, rel_tol=1e-6, abs_tol=1e-12)
+        undecided, undecided_shares = torch.full_like(parts[None, 1:], middle), self.even(middle)
         self.gradient = bool(self.slope(self.of, undecided).any())
         # How much of a slope is due to own parts and background, which EPS keeps from being right.
-        shares = self.even(middle)
-        slope = self.slope(self, shares)
-        self.least = 2 * EPS
-        self.unlearned = (self.slope(self, shares) - slope).abs().max().item()
-        self.least = EPS
+        one, two = (
+            self.slope(
+                lambda x, k=k: self.of(owned(parts, x[None]), least=k * EPS), undecided_shares
+            )
+            for k in (1, 2)
+        )
+        self.unlearned = (two - one).abs().max().item()
 
     def slope(self, mean, x):
         """The gradient of mean at x, 0 where there is none."""
@@ -360,9 +408,9 @@ class Mean:
     def __call__(self, shares, seed=None):
         return self.of(owned(self.parts, shares[None]), seed)
 
-    def of(self, masks, seed=None):
+    def of(self, masks, seed=None, least=EPS):
         """The mean loss of masks (1, K, H, W) with all truths."""
-        value = self.draws(masks, seed).mean()
+        value = self.draws(masks, seed, least).mean()
         if not value.isfinite():
             raise ValueError(f"the loss must be finite, got {value.item()}")
         return value
@@ -374,18 +422,19 @@ class Mean:
             raise ValueError(f"the loss must be finite, got {values[~values.isfinite()][0]}")
         return values
 
-    def draws(self, masks, seed=None):
-        """The loss of masks (1, K, H, W) with all truths: (1,) or, if it is random, (DRAWS,)."""
+    def draws(self, masks, seed=None, least=EPS):
+        """The loss of masks (1, K, H, W), kept from least to 1 - least, with all truths: (1,) or,
+        if it is random, (DRAWS,)."""
         self.evaluations += 1
         if self.progress:
             self.progress(self.evaluations)
-        masks = masks.clamp(self.least, 1 - self.least)
+        masks = masks.clamp(least, 1 - least)
         logits = masks.logit()
         if self.u.exclusive:
-            logits = with_background(masks).clamp(min=self.least).log()
+            logits = with_background(masks).clamp(min=least).log()
         logits = logits.to(self.u.kind).expand(len(self.truths), -1, -1, -1)
         seeds = (seed,)
-        if seed is None and self.u.random:
+        if seed is None and self.random:
             seeds = range(DRAWS)
         values = []
         devices = [masks.device] if masks.is_cuda else []
@@ -449,7 +498,8 @@ def errors(draws):
 
 
 def best_even(curve, shares, near):
-    """Where a curve is lowest or, (101,), near: (predicted, kind, all shares as good)."""
+    """Where a curve (101,) over shares is lowest, near says where as good as that: (predicted,
+    kind, all shares that are as good)."""
     near = near.nonzero()[:, 0]
     if near[-1] - near[0] == len(curve) - 1 and len(near) < len(curve) / 2:
         return "ends tie", "ends tie", [0.0, shares[-1].item()]
@@ -546,7 +596,7 @@ def predict(loss, parts=None, *, truths=None, priors=None, progress=None, **how)
     level = max(1e-3 * steep, exact * lost, K * doubt.item(), 3 * mean.unlearned) / K
     near = curve <= curve.min() + slack + errors(curves - best_draws)
     within = 0.0
-    if u.random:
+    if mean.random:
         within = (shares[near].max() - shares[near].min()).item() / 2
     predicted, kind, best = best_even(curve, shares, near)
     best = [[a] * K for a in best]
@@ -566,7 +616,7 @@ def predict(loss, parts=None, *, truths=None, priors=None, progress=None, **how)
     place = mean.descend(place.to(parts), level)
     with torch.no_grad():
         deeper = mean(place).cpu() <= min(costs.min(), curve.min()) + slack / 100
-    if deeper and (apart or not u.random) and place.max() - place.min() > 0.005:
+    if deeper and (apart or not mean.random) and place.max() - place.min() > 0.005:
         owner = sorted(place.tolist()) == [0] * (K - 1) + [1]
         best = places[costs <= costs.min() + slack + doubts].tolist() if owner else [place.tolist()]
         if not owner and K == 2 and mean(place.flip(0)).cpu() <= mean(place).cpu() + slack:
@@ -581,7 +631,7 @@ def predict(loss, parts=None, *, truths=None, priors=None, progress=None, **how)
     if moved or u.exclusive:
         tipped = mean.descend(start + 0.01 * torch.eye(K)[0].to(start), level)
         end = tipped if tipped.max() - tipped.min() > 0.1 else end
-    if u.random and not apart:  # what differs is by chance
+    if mean.random and not apart:  # what differs is by chance
         end = mean.even(end.mean().item())
     slides_to = end.tolist()
     if end.max() - end.min() < 0.01:
@@ -607,7 +657,7 @@ def predict(loss, parts=None, *, truths=None, priors=None, progress=None, **how)
         "exclusive": u.exclusive,
         "gradient": mean.gradient,
         "takes": u.takes,
-        "random": u.random,
+        "random": mean.random,
         "within": within,
         "shares": shares.tolist(),
         "curve": curve.tolist(),

@@ -195,6 +195,14 @@ def parts_and_total(pred, target):
     return parts | {"total": 5 * parts["dice"] + 0.05 * parts["bce"]}
 
 
+def weighted(pred, target):
+    return (F.mse_loss(pred, target, reduction="none").mean((0, 2, 3)) * torch.tensor([1, 3])).sum()
+
+
+def said_later(pred, target):
+    raise RuntimeError("\n  the reason\nand more")
+
+
 def broken(p, t):
     raise RuntimeError
 
@@ -219,6 +227,13 @@ class Kernel(nn.Module):
         (nn.BCEWithLogitsLoss, {}, {"predicted": 0.5, "input": "logits", "cut": "toss-up"}),
         (smoothed, {"logits": "yes"}, {"predicted": 0.5, "input": "logits"}),
         (nn.CrossEntropyLoss(), {}, {"predicted": 0.5, "classes": "one-hot", "exclusive": True}),
+        (nn.CrossEntropyLoss(label_smoothing=0.25), {}, {"predicted": 0.458, "input": "logits"}),
+        (
+            lambda logits, target: smoothed(logits, target),
+            {},
+            {"input": "logits", "predicted": 0.5},
+        ),
+        (losses.log_iou, {"parts": F.pad(PARTS, [40] * 4)}, {"slides_to": 0.5, "cut": "toss-up"}),
         (first_channel, {}, {"predicted": 0.5, "classes": "channel", "exclusive": True}),
         (lambda p, t: -(t * p.log()).sum(1), {}, {"predicted": 0.5, "classes": "one-hot"}),
         (truth_first, {}, {"predicted": 1.0, "order": "truth-first", "cut": "given"}),
@@ -247,6 +262,12 @@ class Kernel(nn.Module):
         (shared_dice, {}, {"predicted": "flat", "exclusive": True, "cut": "toss-up"}),
         (losses.iou, {"truths": [[1, 0], [0, 1]] * 125}, {"predicted": "ends tie"}),
         (losses.cropped, {}, {"predicted": 1.0, "cut": "given"}),
+        (weighted, {"classes": "masks"}, {"predicted": 0.5, "cut": "toss-up"}),
+        (
+            lambda p, t: -(t.flatten(2) * p.flatten(2).log_softmax(2)).sum(2),
+            {},
+            {"exclusive": False},
+        ),
         (losses.hausdorff, {}, {"cut": "not given"}),
         (losses.jaccard_metric, {}, {"predicted": "ends tie", "cut": "given"}),
         (losses.jaccard_metric, {"truths": [[0.5, 0.5]]}, {"predicted": 0.5, "cut": "toss-up"}),
@@ -282,12 +303,19 @@ def test_a_loss_is_predicted_as_it_is_meant(loss, options, expected):
         (lambda p, t: F.mse_loss(p.sum(1), t.sum(1)), {"classes": "masks"}, "which mask is whose"),
         (lambda p, t: F.binary_cross_entropy((p / 10).sigmoid(), t), {}, "probabilities or logits"),
         (lambda refined, mask: losses.tversky_misses(refined, mask), {}, "name them pred"),
+        (lambda p, t: F.mse_loss(p, 2 * t - 1), {}, r"return loss\(2 \* pred - 1, target\)"),
+        (lambda p, t: F.mse_loss(p[0], t[0]), {}, "image 2 of a batch does not count"),
+        (lambda p, t: F.mse_loss(p.amax(1), t.amax(1)), {}, "which mask is whose"),
+        (lambda p, t: F.cross_entropy(p, (t > 0).long()), {}, "which mask is whose"),
+        (weighted, {}, "treats the first mask otherwise"),
+        (lambda p, t: torch.complex(F.mse_loss(p, t), p.mean()), {}, "must be real"),
+        (said_later, {}, r"RuntimeError: the reason \(test_losses.py"),
         (nn.BCEWithLogitsLoss(), {"logits": True}, "logits must be one of auto, yes, no, got True"),
         (nn.MSELoss(), {"order": "truth first"}, "order must be one of auto, pred-first"),
         (nn.MSELoss(), {"classes": "softmax"}, "classes must be one of auto, masks"),
         (losses.iou, {"priors": 0.5}, "priors must be"),
         (losses.iou, {"truths": "1,0 0,1"}, "must be numbers"),
-        (first_channel, {"classes": "masks"}, "perfect masks cost 0.809.*, undecided ones 0.693"),
+        (first_channel, {"classes": "masks"}, "a softmax: it takes classes"),
         (lambda p, t: F.mse_loss(p[:, 1:], t[:, 1:]), {"classes": "masks"}, "instance 1 does not"),
         (smoothed, {}, "probabilities or logits: say which"),
         (lambda a, b: losses.tversky_misses(a, b), {}, "name them pred and target"),
@@ -544,6 +572,9 @@ def test_a_loss_a_network_and_masks_of_your_own(tmp_path, capsys, monkeypatch):
     np.save(tmp_path / "all.npy", torch.stack((a, c, b)))
     np.save(tmp_path / "c.npy", c)
     (tmp_path / "empty.npy").touch()
+    np.save(tmp_path / "small.npy", np.eye(4))
+    np.savez(tmp_path / "several.npz", a=a)
+    (tmp_path / "several.npz").rename(tmp_path / "several.npy")
     (tmp_path / "cut.png").write_bytes((tmp_path / "b.png").read_bytes()[:60])
     parts = from_masks(a.numpy(), b)
     assert parts.sum((1, 2)).tolist() == [48, 16, 48] and torch.equal(parts[1] > 0, a & b)
@@ -570,6 +601,8 @@ def test_a_loss_a_network_and_masks_of_your_own(tmp_path, capsys, monkeypatch):
         (["--loss", f"{file}:brier", "--net", f"{file}:number", *quick], "--train: TypeError"),
         (["--masks", f"{tmp_path}/a.npy"], "masks must be one file (n, H, W) or several"),
         (["--masks", f"{tmp_path}/empty.npy"], "cannot read"),
+        (["--masks", f"{tmp_path}/several.npy"], "it holds several arrays"),
+        (["--masks", f"{tmp_path}/a.npy", f"{tmp_path}/b.png", f"{tmp_path}/small.npy"], "(4, 4)"),
         (["--masks", f"{tmp_path}/cut.png"], "cannot read"),
         (["--truths", "1,0", "0,1", "--priors", "0", "0"], "priors must be"),
         (["--loss", "iou", "--net", "iou"], "--net: must be FILE.py:NAME"),

@@ -161,7 +161,10 @@ def read(path):
     """The masks of a file .npy or .png, (H, W) or (n, H, W), as booleans. ValueError: no masks."""
     try:
         if path.suffix == ".npy":
-            return np.load(path) != 0
+            masks = np.load(path)
+            if not isinstance(masks, np.ndarray):
+                raise ValueError("it holds several arrays")
+            return masks != 0
         if path.suffix != ".png":  # what compresses with a loss has no masks
             raise ValueError("masks are .npy or .png")
         image = matplotlib.image.imread(path)
@@ -201,7 +204,7 @@ def pair_of(paths):
     masks = [read(path) for path in paths]
     if len(masks) == 1 and masks[0].ndim == 3:
         masks = masks[0]
-    if len(masks) < 2 or any(mask.ndim != 2 for mask in masks):
+    if len(masks) < 2 or masks[0].ndim != 2 or len({mask.shape for mask in masks}) > 1:
         shapes = ", ".join(str(mask.shape) for mask in masks)
         raise ValueError(f"masks must be one file (n, H, W) or several of (H, W), got {shapes}")
     rows = [(0, 0, 1, from_masks(*masks))] if len(masks) == 2 else overlapping(masks)
