@@ -450,15 +450,18 @@ class Mean:
                     raise ValueError(blame(e)) from None
         return torch.stack(values)
 
-    def descend(self, shares, level):
+    def descend(self, shares, level, even=False):
         """Where the gradient leads shares (K,) of which it moves the logits. A slope below level
-        is none. Each logit has its own step, halved when its slope turns (Rprop)."""
+        is none. Each logit has its own step, halved when its slope turns (Rprop); even: all move
+        alike."""
         shares = shares.clamp(EPS, 1 - EPS)
         rest = 1 - shares.sum() if self.u.exclusive else 1 - shares
         logits = (shares / rest.clamp(min=EPS)).log()
         step, before = torch.full_like(logits, 0.4), torch.zeros_like(logits)
         for _ in range(100):
             slope = self.slope(self, shares)
+            if even:
+                slope = slope.mean().expand(len(shares))
             if self.u.exclusive:
                 slope = slope - (shares * slope).sum()
             way = -slope.sign().where(slope.abs() > level, 0)
@@ -489,7 +492,8 @@ def lowest(curve, shares, at):
         return shares[at].item()
     before, here, after = curve[at - 1 : at + 2]
     bow = (before - 2 * here + after).clamp(min=1e-12)
-    return (shares[at] + shares[1] * (before - after) / (2 * bow)).item()
+    steps = ((before - after) / (2 * bow)).clamp(-1, 1)  # no farther, where it is noisy
+    return (shares[at] + steps * shares[1]).item()
 
 
 def errors(draws):
@@ -582,18 +586,17 @@ def predict(loss, parts=None, *, truths=None, priors=None, progress=None, **how)
     with torch.no_grad():
         curves = mean.at([mean.even(a) for a in shares.tolist()])  # (101, draws)
         many = mean.at(places.to(parts))  # (M, draws)
-        ignorant = mean.of(torch.full_like(parts[None, 1:], 1 / (K + 1))).cpu()
     curve, costs = curves.mean(1), many.mean(1)
     best_draws = curves[curve.argmin()]
-    # How much there is to lose: inside of the walls that some losses have at the ends, and at
-    # least a hundredth of what masks lose that know nothing.
-    lost, exact = ignorant - curve.min(), 1e-9 if u.kind == torch.float64 else 1e-6
-    size = max(curve.quantile(0.75) - curve.min(), lost / 10**4)
-    slack = max(1e-3 * size, exact * curve.abs().max(), 3 * mean.unlearned)
+    # Costs that differ by less are the same: a thousandth of what there is to lose, inside of the
+    # walls that some losses have at the ends; and what numbers are exact to.
+    size = curve.quantile(0.75) - curve.min()
+    exact = (1e-9 if u.kind == torch.float64 else 1e-6) * curve.abs().max()
+    slack = max(1e-3 * size, exact, 3 * mean.unlearned)
     # A slope below this is none: of rounding, of what is not quite learned, of random draws.
     steep = mean.slope(mean, mean.even(0.1)).abs().max().cpu()
     doubt = errors(curves[55:56] - curves[45:46]) / (shares[55] - shares[45])
-    level = max(1e-3 * steep, exact * lost, K * doubt.item(), 3 * mean.unlearned) / K
+    level = max(1e-3 * steep, exact, K * doubt.item(), 3 * mean.unlearned) / K
     near = curve <= curve.min() + slack + errors(curves - best_draws)
     within = 0.0
     if mean.random:
@@ -616,7 +619,7 @@ def predict(loss, parts=None, *, truths=None, priors=None, progress=None, **how)
     place = mean.descend(place.to(parts), level)
     with torch.no_grad():
         deeper = mean(place).cpu() <= min(costs.min(), curve.min()) + slack / 100
-    if deeper and (apart or not mean.random) and place.max() - place.min() > 0.005:
+    if deeper and place.max() - place.min() > 0.005:
         owner = sorted(place.tolist()) == [0] * (K - 1) + [1]
         best = places[costs <= costs.min() + slack + doubts].tolist() if owner else [place.tolist()]
         if not owner and K == 2 and mean(place.flip(0)).cpu() <= mean(place).cpu() + slack:
@@ -626,19 +629,20 @@ def predict(loss, parts=None, *, truths=None, priors=None, progress=None, **how)
 
     # Where undecided masks go, and where if the first has slightly more than the others.
     start = mean.even(1 / (K + 1) if u.exclusive else 1 / 2)
-    end = mean.descend(start, level)
+    alike = mean.random and not apart  # what differs is by chance
+    end = mean.descend(start, level, alike)
     moved = bool((end - start).abs().max() > 1e-3)
-    if moved or u.exclusive:
+    if not alike and (moved or u.exclusive):
         tipped = mean.descend(start + 0.01 * torch.eye(K)[0].to(start), level)
         end = tipped if tipped.max() - tipped.min() > 0.1 else end
-    if mean.random and not apart:  # what differs is by chance
-        end = mean.even(end.mean().item())
     slides_to = end.tolist()
     if end.max() - end.min() < 0.01:
         slides_to = end.mean().item()
         low = max(int((shares - slides_to).abs().argmin()) - 1, 0)
         at = low + int(curve[low : low + 3].argmin())
-        if moved and kind != "flat" and abs(shares[at] - slides_to) < 0.02:
+        if mean.random and kind == "in between" and abs(predicted - slides_to) < 2 * within:
+            slides_to = predicted
+        elif moved and kind != "flat" and abs(shares[at] - slides_to) < 0.02:
             slides_to = lowest(curve, shares, at)  # as exact as predicted
         if moved and kind == "flat" and curve.max() - curve.min() <= slack:
             # The value is the same everywhere, but the gradient, which trains, is not 0.

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 import data
 from beyond import landing, losses, sweep
+from beyond import predict as predict_module
 from beyond.losses import LOSSES
 from beyond.predict import from_masks, pair, predict, understand
 
@@ -170,15 +171,23 @@ def softmax_coefficient(pred, target):  # the Dice loss of MONAI without the bac
     return 1 - 2 * (p * t).sum((2, 3)) / (p.sum((2, 3)) + t.sum((2, 3)) + 1e-5)
 
 
-def sampled(measure):
+def sampled(measure, points=112):
     """A loss on points, of which each mask has its own."""
 
     def loss(logits, target):
-        places = torch.randint(0, 1024, (*logits.shape[:2], 112))
+        places = torch.randint(0, 1024, (*logits.shape[:2], points))
         z, t = (x.flatten(2).gather(2, places) for x in (logits, target))
         return measure(z.sigmoid()[..., None], t[..., None])
 
     return loss
+
+
+def points_between(pred_masks, gt_masks):  # between pixels, as in Mask2Former
+    masks, truths = (x.flatten(0, 1)[:, None] for x in (pred_masks, gt_masks))
+    places = torch.rand(len(masks), 200, 1, 2, dtype=masks.dtype) * 2 - 1
+    z = F.grid_sample(masks, places, align_corners=False)
+    t = F.grid_sample(truths, places, align_corners=False, mode="nearest")
+    return F.binary_cross_entropy_with_logits(z, t)
 
 
 def clamped(pred, target):
@@ -253,7 +262,9 @@ class Kernel(nn.Module):
         (losses.softmax_dice, {}, {"predicted": "one owner, either", "cut": "one owner"}),
         (softmax_coefficient, {}, {"predicted": "ends tie", "cut": "not given"}),
         (sampled(F.binary_cross_entropy), {}, {"predicted": 0.5, "cut": "toss-up"}),
-        (sampled(losses.dice), {}, {"cut": "toss-up", "random": True}),
+        (sampled(losses.dice), {}, {"cut": "toss-up", "random": True, "slides_to": 0.5}),
+        (sampled(losses.dice, 30), {}, {"predicted": "ends tie", "slides_to": 0.5}),
+        (points_between, {}, {"cut": "toss-up", "input": "logits", "kind": "in between"}),
         (clamped, {}, {"predicted": 0.5, "gradient": True}),
         (squeezed, {}, {"predicted": 0.5, "classes": "squeezed"}),
         (parts_and_total, {}, {"takes": "total", "predicted": 0.9776, "cut": "given"}),
@@ -368,6 +379,12 @@ def test_every_instance_gets_the_share_that_is_best_for_its_own_size(sizes):
         slides = torch.as_tensor(found["slides_to"]).expand(K)
         if name == "iou":
             assert [x > 0.9 for x in slides.tolist()] == climbs
+
+
+def test_the_lowest_of_a_noisy_curve_is_at_most_a_step_away():
+    shares = torch.linspace(0, 1, 11)
+    assert predict_module.lowest((shares - 0.62) ** 2, shares, 6) == pytest.approx(0.62)
+    assert predict_module.lowest(1 - shares, shares, 6) == pytest.approx(0.7)  # a line has none
 
 
 def test_the_gradient_is_followed_where_the_value_is_flat():
