@@ -8,13 +8,13 @@ How a loss is understood:
 1. Order. The parameters' names say which argument is the truth (true, target, gt, label) and
    which the prediction (pred, input, logit, output); where they do not, both orders are tried.
 2. Classes. The FORMS are tried from the first to the last. One fits if perfect masks cost less
-   in it than undecided ones, if every instance counts, and if it matters whose mask is whose. If
-   perfect masks cost more in the first form, it is a score, and no other is tried. Channels that
-   are a softmax (adding 1 to all changes nothing), or probabilities of which false alarms are
-   free, are classes.
+   in it than undecided ones, if every instance and image counts, and if it matters whose mask is
+   whose. If perfect masks cost more in the first form, it is a score, and no other is tried.
+   Channels that are a softmax (adding as much to all changes nothing), or probabilities of which
+   false alarms are free, are classes.
 3. Input. The loss takes logits if it has a softmax, or if perfect masks cost clearly less as -20
-   and 20 than as 0 and 1, and the same as -40 and 40; else, of classes only, log-probabilities
-   if these cost nothing where perfect; else probabilities.
+   and 20 than as 0 and 1, and the same as -40 and 40, or, where that is vague, by its name; else,
+   of classes only, log-probabilities if these cost nothing where perfect; else probabilities.
 4. Draws. A loss that is random is the mean of DRAWS, always the same; shares whose costs differ
    by less than three standard errors are as good as one another.
 5. A loss is exclusive, so that the shares of a pixel add up to 1 at most, if it takes classes
