@@ -275,7 +275,7 @@ class Variant:
     def settings(self, s):
         """The Settings, changed as it says."""
         own = {name: value for name, value in self.other.items() if "." not in name}
-        sizes = {name.removeprefix("shape."): self.other[name] for name in self.other.keys() - own}
+        sizes = {n.removeprefix("shape."): value for n, value in self.other.items() if "." in n}
         return replace(s, shape=replace(s.shape, **sizes), **own)
 
     def build(self, s, generator):

@@ -32,7 +32,7 @@ import common
 ROWS = Path(__file__).parent / "rows"
 # What a row has beside its end, and of which type.
 KEYS = {"variant": str, "seed": int, "device": str, "torch": str, "settings": dict, "change": dict}
-# What a row means that lacks one of these, of which the fingerprint says nothing.
+# What a row means that lacks one of these, which the fingerprint may not show.
 LACKING = {"coin": False, "other": {}, "momentum": 0.0, "shown": 0.0}
 
 
