@@ -85,7 +85,8 @@ def load(path, name):
 def described(what, truths=None):
     """What predict returns for these truths, in five lines."""
     how = "one owner of a pixel at most" if what["exclusive"] else "not exclusive"
-    first = f"{what['input']}, {what['order']}, as {FORMS[what['classes']]}; {how}"
+    order = {"pred-first": "prediction first", "truth-first": "truth first"}[what["order"]]
+    first = f"{what['input']}, {order}, as {FORMS[what['classes']]}; {how}"
     if what["takes"]:
         first += f"; of what it returns, {what['takes']}"
     if what["random"]:
