@@ -7,7 +7,7 @@ loss of beyond/losses.py. Running this draws the recorded runs (beyond/rows/loss
 --loss FILE.py:NAME says in five lines what a loss of your own does, a function (or a module) of a
 prediction and a truth, and saves a picture; --train trains with it, seed 0 or --seeds, the network
 of unet.py or --net FILE.py:NAME, which makes one. A name of beyond/losses.py does too: --loss iou.
---logits, --classes and --order say what is otherwise found out, see beyond/predict.py.
+--logits, --classes and --order say what is otherwise found out, see beyond/understand.py.
 --masks A B, two .npy or .png files, takes your own pair of masks, and one file (n, H, W) all pairs
 in it. --truths 1,0 0,1 1,1 --priors 0.4 0.4 0.2 are the truths that annotators give: the shares of
 the common region that each instance owns. Without --loss these print a table of all losses.
@@ -31,6 +31,7 @@ from beyond import left_right, predict, sweep
 from beyond.left_right import FOUND, ONE, TWO
 from beyond.losses import LOSSES
 from beyond.networks import Variant
+from beyond.understand import Understood
 
 FILES, SEEDS = ("losses",), 20
 Settings, FIXED = exp_recurrent.Settings, left_right.FIXED
@@ -72,7 +73,7 @@ def known(name):
     loss = LOSSES[name]
     given = "logits" if loss is LOSSES["bce-dice-logits"] else "probabilities"
     exclusive = getattr(loss, "exclusive", False)
-    return predict.Understood(loss, False, "masks", given, exclusive)
+    return Understood(loss, False, "masks", given, exclusive)
 
 
 def with_zero(logits):

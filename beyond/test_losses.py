@@ -18,7 +18,8 @@ import data
 from beyond import landing, losses, sweep
 from beyond import predict as predict_module
 from beyond.losses import LOSSES
-from beyond.predict import from_masks, pair, predict, understand
+from beyond.predict import from_masks, pair, predict
+from beyond.understand import understand
 
 PARTS = pair().double()
 TRUTHS = data.groupings(PARTS[None])[0]  # (2 truths, 2, 32, 32)

@@ -18,17 +18,8 @@ from matplotlib.figure import Figure
 import pictures
 from beyond import landing, sweep
 from beyond.losses import LOSSES
-from beyond.predict import (
-    DRAWS,
-    FORMS,
-    blame,
-    checked,
-    from_masks,
-    owned,
-    pair,
-    predict,
-    understand,
-)
+from beyond.predict import DRAWS, checked, from_masks, pair, predict
+from beyond.understand import FORMS, blame, owned, understand
 
 
 @contextlib.contextmanager
