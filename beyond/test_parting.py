@@ -1,5 +1,5 @@
 """Rules by which decisions are held against groupings, and what they do to two decisions: the
-claims of rules.py and exp_parting.py."""
+claims of rules.py, lead.py and exp_parting.py."""
 
 import importlib
 import itertools
@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import data
-from beyond import controls, exp_parting, networks, rules, sweep
+from beyond import controls, exp_parting, lead, networks, rules, sweep
 from exp_recurrent import Settings
 
 
@@ -106,12 +106,12 @@ def test_a_table_says_what_is_right_where_the_owner_shows_and_that_runs_died():
 
 
 def test_the_maximum_feeds_lead_and_parting_and_matching_feeds_no_lead(monkeypatch):
-    claims = exp_parting.claims()
+    claims = lead.claims()
     assert len(claims) == 7 and max(claims.values()) < 1e-9
     with pytest.raises(ValueError, match="got 'hard'"):
-        exp_parting.growth(np.eye(4), "hard", 100.0)
-    monkeypatch.setattr(exp_parting, "LEAD", exp_parting.PARTING)
-    assert sum(gap > 1e-3 for gap in exp_parting.claims().values()) >= 4
+        lead.growth(np.eye(4), "hard", 100.0)
+    monkeypatch.setattr(lead, "LEAD", lead.PARTING)
+    assert sum(gap > 1e-3 for gap in lead.claims().values()) >= 4
 
 
 @pytest.mark.parametrize("name", exp_parting.MAXIMUM)
@@ -128,10 +128,8 @@ def test_one_small_gradient_step_moves_lead_and_parting_as_the_gram_matrix_says(
         return np.array([left + right, left - right]) / 2, scores.flatten()
 
     before, scores = lead_and_parting()
-    drive, matrix = exp_parting.growth(
-        exp_parting.gram_matrix(net, images, truths).numpy(), rule, beta
-    )
-    exp_parting.worth(rule, scores, beta).backward()
+    drive, matrix = lead.growth(exp_parting.gram_matrix(net, images, truths).numpy(), rule, beta)
+    lead.worth(rule, scores, beta).backward()
     with torch.no_grad():
         for p in net.parameters():
             if p.grad is not None:
