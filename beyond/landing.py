@@ -27,11 +27,11 @@ import common
 import data
 import exp_recurrent
 import pictures
-from beyond import left_right, predict, sweep
+from beyond import left_right, predict, sweep, yours
 from beyond.left_right import FOUND, ONE, TWO
 from beyond.losses import LOSSES
 from beyond.networks import Variant
-from beyond.understand import Understood
+from beyond.yours import ABOUT, known, said
 
 FILES, SEEDS = ("losses",), 20
 Settings, FIXED = exp_recurrent.Settings, left_right.FIXED
@@ -41,8 +41,6 @@ NETS = {
     "-recurrent": ("RecurrentUNet", {}, "hard"),
     "-heads-matched": ("UNet", TWO, "matched"),
 }
-# {loss: [what it is, where it comes from, which library has it]}
-ABOUT = {name: loss.__doc__.split(" | ") for name, loss in LOSSES.items()}
 
 
 @dataclass(frozen=True)
@@ -66,14 +64,6 @@ KINDS = {  # headings, by what predict says
     "uneven": "Every instance has a best share of its own",
     "flat": "Nothing decides: flat",
 }
-
-
-def known(name):
-    """The loss of LOSSES with this name, as it is called."""
-    loss = LOSSES[name]
-    given = "logits" if loss is LOSSES["bce-dice-logits"] else "probabilities"
-    exclusive = getattr(loss, "exclusive", False)
-    return Understood(loss, False, "masks", given, exclusive)
 
 
 def with_zero(logits):
@@ -148,13 +138,6 @@ def run(v, seed, s, device):
     """Train a Variant: the end of a row."""
     net = v.build(s, torch.Generator().manual_seed(seed))
     return train(known(v.loss), net, s, seed, device, v.rule)
-
-
-def said(value):
-    """A share or several, or the word for it."""
-    if isinstance(value, list):
-        return ", ".join(f"{share:.2f}" for share in value)
-    return value if isinstance(value, str) else f"{value:.2f}"
 
 
 def summarise(runs):
@@ -280,9 +263,7 @@ def main(argv=None):
     """See sweep.main and, for what is your own, beyond/yours.py."""
     argv = sys.argv[1:] if argv is None else argv
     if {flag.partition("=")[0] for flag in argv} & {"--loss", "--masks", "--truths", "--train"}:
-        from beyond import yours
-
-        return yours.main(argv)
+        return yours.main(argv, __doc__, train)
     return sweep.main("landing", argv)
 
 

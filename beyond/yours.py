@@ -16,10 +16,29 @@ import torch
 from matplotlib.figure import Figure
 
 import pictures
-from beyond import landing, sweep
+from beyond import sweep
 from beyond.losses import LOSSES
+from beyond.networks import Variant
 from beyond.predict import DRAWS, checked, from_masks, pair, predict
-from beyond.understand import FORMS, blame, owned, understand
+from beyond.understand import FORMS, Understood, blame, owned, understand
+from exp_recurrent import Settings
+
+# {loss: [what it is, where it comes from, which library has it]}
+ABOUT = {name: loss.__doc__.split(" | ") for name, loss in LOSSES.items()}
+
+
+def known(name):
+    """The loss of LOSSES with this name, as it is called."""
+    given = "logits" if name == "bce-dice-logits" else "probabilities"
+    exclusive = getattr(LOSSES[name], "exclusive", False)
+    return Understood(LOSSES[name], False, "masks", given, exclusive)
+
+
+def said(value):
+    """A share or several, or the word for it."""
+    if isinstance(value, list):
+        return ", ".join(f"{share:.2f}" for share in value)
+    return value if isinstance(value, str) else f"{value:.2f}"
 
 
 @contextlib.contextmanager
@@ -82,7 +101,7 @@ def described(what, truths=None):
         first += f"; of what it returns, {what['takes']}"
     if what["random"]:
         first += f"; random, so the mean of {DRAWS} draws"
-    best, kind, curve = landing.said(what["predicted"]), what["kind"], what["curve"]
+    best, kind, curve = said(what["predicted"]), what["kind"], what["curve"]
     if kind == "flat":
         together = ""
         if what["exclusive"] and all(abs(sum(shares) - 1) < 1e-3 for shares in what["best"]):
@@ -94,7 +113,7 @@ def described(what, truths=None):
         best = "0 or 1, which tie; every share between is worse"
     if what["random"] and kind == "in between":
         best += f", give or take {what['within']:.2f}"
-    end = landing.said(what["slides_to"])
+    end = said(what["slides_to"])
     if not what["gradient"]:
         end = "nowhere: there is no gradient (a metric, or steps)"
     elif what["cut"] == "one owner" and kind == "one owner" and len(what["best"]) > 1:
@@ -145,7 +164,7 @@ def draw(what, parts):
     ax.set(xlabel="share of the first instance", ylabel="share of the second")
     ax.legend(loc="upper center", ncols=3, bbox_to_anchor=(0.5, -0.13), frameon=False)
     where = "largest class" if what["exclusive"] else "cut off at 1/2"
-    ax.set_title(f"best: {landing.said(what['predicted'])}; {where}: {what['cut']}")
+    ax.set_title(f"best: {said(what['predicted'])}; {where}: {what['cut']}")
     return fig
 
 
@@ -224,11 +243,11 @@ def table(parts, truths, priors):
     head = ["loss", *(kind + what for kind in kinds for what in ("best share", "goes to", "cut"))]
     yield sweep.markdown(head, [])
     for name in LOSSES:
-        cells = [landing.ABOUT[name][0]]
+        cells = [ABOUT[name][0]]
         for some, often in kinds.values():
             try:
-                what = predict(landing.known(name), parts, truths=some, priors=often)
-                cells += [landing.said(what[key]) for key in ("predicted", "slides_to", "cut")]
+                what = predict(known(name), parts, truths=some, priors=often)
+                cells += [said(what[key]) for key in ("predicted", "slides_to", "cut")]
             except ValueError as e:
                 cells += [str(e), "-", "-"]
         yield f"| {' | '.join(cells)} |"
@@ -261,23 +280,24 @@ def network(thing, seed, size):
     return net
 
 
-def train(args, u, make):
-    """Train a network with a loss, on each of the seeds, and print what it gives."""
-    s = landing.Settings(epochs=args.epochs)
+def train(args, u, make, learn):
+    """Train a network with a loss, on each of the seeds, and print what it gives; learn is what
+    trains one and tests it, landing.train."""
+    s = Settings(epochs=args.epochs)
     for seed in args.seeds:
         try:
             generator = torch.Generator().manual_seed(seed)
-            net = landing.VARIANTS["iou"].build(s, generator)
+            net = Variant("", "UNet", {"out_channels": 2}).build(s, generator)
             if make is not None:
                 net = network(make, seed, s.shape.size)
-            row = landing.train(u, net, s, seed, args.device)
+            row = learn(u, net, s, seed, args.device)
         except Exception as e:  # noqa: BLE001 - whatever a loss or a network may raise
             raise ValueError(f"--train: {blame(e)}") from None
         shares = "left gets {:.2f}, right {:.2f} of the common region".format(*row["shares"][0])
         print(f"trained, seed {seed}: {shares}; cut off at 1/2: {row['outcome']}", flush=True)
 
 
-def answer(args):
+def answer(args, learn):
     """Say what is asked for. Returns what predict does, or None without a loss."""
     parts = pair()
     if args.masks:
@@ -286,7 +306,7 @@ def answer(args):
     what = None
     if args.loss:
         path, name = args.loss
-        loss = load(path, name) if path else landing.known(name)
+        loss = load(path, name) if path else known(name)
         parts = parts.to(args.device)
         u = loss if not path else understand(loss, parts, args.logits, args.classes, args.order)
         options = {"truths": args.truths, "priors": args.priors, "progress": progress()}
@@ -301,15 +321,16 @@ def answer(args):
     if args.train and not what["gradient"]:
         raise ValueError("--train: there is no gradient to train with")
     if args.train:
-        train(args, u, load(*args.net) if args.net else None)
+        train(args, u, load(*args.net) if args.net else None, learn)
     return what
 
 
-def main(argv=None):
-    """The command line for what is your own. Returns what predict does."""
+def main(argv, description, learn):
+    """The command line for what is your own, with its description. Returns what predict does; for
+    learn see train."""
     parser = argparse.ArgumentParser(
         usage=argparse.SUPPRESS,
-        description=landing.__doc__,
+        description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -328,7 +349,7 @@ def main(argv=None):
     add("--train", action="store_true")
     add("--net", type=split, metavar="FILE.py:NAME")
     add("--seeds", type=sweep.seeds, default=[0])
-    add("--epochs", type=sweep.count, default=landing.Settings().epochs)
+    add("--epochs", type=sweep.count, default=Settings().epochs)
     add("--device", choices=("cpu", "cuda"), default="cpu")
     add("--out", type=Path, default=Path("out"))
     args = parser.parse_args(argv)
@@ -346,6 +367,6 @@ def main(argv=None):
     try:
         args.out.mkdir(parents=True, exist_ok=True)
         with imports_of(*map(str, files)):
-            return answer(args)
+            return answer(args, learn)
     except (ValueError, OSError) as e:
         parser.error(" ".join(str(e).split()))
