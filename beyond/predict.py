@@ -10,7 +10,7 @@ import math
 
 import torch
 
-from beyond.understand import EPS, Understood, blame, owned, understand, with_background
+from beyond.understand import EPS, Understood, blame, owned, seeded, understand, with_background
 
 DRAWS = 64  # of a loss that is random
 
@@ -110,21 +110,16 @@ class Mean:
         if self.u.exclusive:
             logits = with_background(masks).clamp(min=least).log()
         logits = logits.to(self.u.kind).expand(len(self.truths), -1, -1, -1)
-        seeds = (seed,)
+        seeds = (seed or 0,)
         if seed is None and self.random:
             seeds = range(DRAWS)
         values = []
-        devices = [masks.device] if masks.is_cuda else []
-        with torch.random.fork_rng(devices, enabled=seeds != (None,)):
-            for k in seeds:
-                if k is not None:
-                    torch.default_generator.manual_seed(k)
-                    if masks.is_cuda:
-                        torch.cuda.manual_seed(k)
-                try:
+        for k in seeds:
+            try:
+                with seeded(k, masks):
                     values.append(self.u(logits.clone(), self.truths.clone()))
-                except (Exception, SystemExit) as e:  # noqa: BLE001 - whatever a loss may raise
-                    raise ValueError(blame(e)) from None
+            except (Exception, SystemExit) as e:  # noqa: BLE001 - whatever a loss may raise
+                raise ValueError(blame(e)) from None
         return torch.stack(values)
 
     def descend(self, shares, level, even=False):
@@ -221,8 +216,8 @@ def checked(parts, truths, priors):
         raise ValueError(f"truths must be (G, {K}) shares from 0 to 1, got {truths.tolist()}")
     if priors is None:
         return parts, truths.to(parts)
-    fit_truths = isinstance(priors, list) and len(priors) == len(truths)
-    if not fit_truths or min(priors) < 0 or not 0 < sum(priors) < math.inf:
+    one_each = isinstance(priors, list) and len(priors) == len(truths)
+    if not one_each or min(priors) < 0 or not 0 < sum(priors) < math.inf:
         raise ValueError(f"priors must be {len(truths)} numbers from 0 up, got {priors}")
     times = [round(100 * p / sum(priors)) for p in priors]
     if any(p and not k for p, k in zip(priors, times)):

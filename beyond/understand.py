@@ -1,7 +1,7 @@
 """How is a loss called? Found out by trying.
 
 1. Order. The parameters' names say which argument is the truth (true, target, gt, label) and
-   which the prediction (pred, input, logit, output); where they do not, both orders are tried.
+    which the prediction (pred, input, logit, output); where they do not, both orders are tried.
 2. Classes. The FORMS are tried from the first to the last. One fits if perfect masks cost less
    in it than undecided ones, if every instance and image counts, and if it matters whose mask is
    whose. If perfect masks cost more in the first form, it is a score, and no other is tried.
@@ -14,6 +14,7 @@
    (but those of sigmoids), if it is not defined where masks overlap, or says loss.exclusive = True.
 """
 
+import contextlib
 import inspect
 import math
 import os
@@ -38,6 +39,7 @@ FORMS = {
 # What names of arguments say; the short ones are words of their own: y_gt, not length.
 TRUTH = re.compile("true|truth|target|label|annot|(^|_)(gt|ref)(_|$)|^[ty]$")
 PREDICTION = re.compile("pred|input|logit|output|prob|score|(^|_)hat(_|$)|^[pxz]$")
+WHOSE = "it does not count which mask is whose"
 OURS = {str(Path(__file__).with_name(name)) for name in ("understand.py", "predict.py")}
 
 
@@ -51,6 +53,17 @@ def owned(parts, shares):
 def with_background(masks):
     """Masks (n, K, H, W) as classes (n, K + 1, H, W), the background first."""
     return torch.cat((1 - masks.sum(1, keepdim=True), masks), 1)
+
+
+@contextlib.contextmanager
+def seeded(seed, like):
+    """Within it random numbers are those of a seed, also on the device of a tensor; outside of it
+    they go on as if nothing had been drawn."""
+    with torch.random.fork_rng([like.device] if like.is_cuda else []):
+        torch.default_generator.manual_seed(seed)
+        if like.is_cuda:
+            torch.cuda.manual_seed(seed)
+        yield
 
 
 def blame(error):
@@ -160,8 +173,7 @@ class Understood:
     def cost(self, predictions, truths, seed=0):
         """What call returns as a float, NaN if it raises anything; a random loss draws by seed."""
         try:
-            with torch.no_grad(), torch.random.fork_rng(devices=[]):
-                torch.default_generator.manual_seed(seed)
+            with torch.no_grad(), seeded(seed, truths):
                 x, t = (x.to(self.kind, copy=True) for x in (predictions, truths))
                 return self.call(x, t).item()
         except (Exception, SystemExit) as e:  # noqa: BLE001 - whatever a loss may raise
@@ -189,7 +201,7 @@ def fit(u, truths, logits, named=False, only=False):
         u = replace(u, kind=torch.float32, error="")
     shares = EPS + (1 - 2 * K * EPS) * perfect  # leaves something to a background of its own
     least, most = u.cost(shares, truths), u.cost(undecided, truths)
-    gain, no_less = most - least, 1e-3 * max(abs(most), abs(least))
+    gain = most - least
     costs = f"perfect masks cost {least:.4g}, undecided ones {most:.4g}"
 
     # Masks that are -s and s.
@@ -208,7 +220,7 @@ def fit(u, truths, logits, named=False, only=False):
     here, shifted, doubled = (u.cost(x, truths) for x in (wave, wave + wave[:, :1], 2 * wave))
     softmax = abs(here - shifted) < 1e-5 * abs(here) < abs(here - doubled)
 
-    if logits != "yes" and not softmax and gain < -no_less:
+    if logits != "yes" and not softmax and gain < -1e-3 * max(abs(most), abs(least)):
         hint = "(write 1 - score for a score; --logits yes if it takes logits)"
         return -1 if u.form == "masks" else 3, f"{costs}: perfect ones must cost less {hint}"
     if logits == "yes" or (logits == "auto" and (softmax or sharp or (vague and named))):
@@ -255,9 +267,6 @@ def fit(u, truths, logits, named=False, only=False):
         undefined = math.isnan(u.cost(torch.full_like(perfect, 0.9), truths))
         u = replace(u, exclusive=getattr(u.loss, "exclusive", undefined))
     return 0, u
-
-
-WHOSE = "it does not count which mask is whose"
 
 
 def ignores(u, truths, perfect, undecided, level):
