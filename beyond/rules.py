@@ -14,17 +14,21 @@ nearest grouping too, with the weight W.
 One truth an image: "balanced" shares the batch out evenly, so that each decision trains on the half
 on which it is furthest ahead; "shared W" gives decision 1 a share W; "shared-capped W" leaves
 an image to its better decision while none has more than a share W of the batch.
+
+"transport T" lies between the maximum and one-to-one matching, see transported: T = 0 is "soft",
+a large T "matched-smooth".
 """
 
 from itertools import permutations
 
 import torch
+from torch.nn.functional import logsigmoid
 
 import data
 
 RELAXED = 0.05  # the weight of the worse decision in "relaxed", where none is given
 PLAIN = ("soft", "hard", "annealed", "matched", "matched-smooth", "order", "balanced")
-SIZED = ("relaxed", "evolving", "two-sided", "capped", "shared", "shared-capped")
+SIZED = ("relaxed", "evolving", "two-sided", "capped", "shared", "shared-capped", "transport")
 OF_TWO = ("order", "relaxed", "two-sided", "capped")  # for two decisions on two groupings
 
 
@@ -51,6 +55,37 @@ def shared_out(scores, low, high):
     decision = torch.ones_like(order)
     decision[order[:number]] = 0
     return scores.gather(1, decision[:, None])[:, 0]
+
+
+def answered(scores, weights, beta, tau):
+    """How much of each grouping each of two decisions answers for, the shares P (n, 2, G): the
+    largest sum of P scores + entropy of P / beta - tau KL(shares of the decisions || even) over
+    all P whose columns sum to the weights (n or 1, G). Decision 1 has of grouping g the share
+    sigmoid(beta δ_g + l), where l = -beta tau logit(its share of all) is found by bisection in
+    double precision, without a gradient. ValueError: other than two decisions."""
+    if scores.shape[1] != 2:
+        raise ValueError(f"transport is for 2 decisions, got {scores.shape[1]}")
+    with torch.no_grad():
+        ahead = beta * (scores[:, 0] - scores[:, 1]).double()  # (n, G)
+        weights = weights.double()
+        logs = weights.clamp(min=1e-300).log()
+        high = ahead.abs().amax(1, keepdim=True)  # (n, 1): l lies between -high and high
+        low = -high
+        for _ in range(60):
+            middle = (low + high) / 2
+            one = torch.logsumexp(logs + logsigmoid(ahead + middle), 1, keepdim=True)
+            other = torch.logsumexp(logs + logsigmoid(-ahead - middle), 1, keepdim=True)
+            too_high = middle > -beta * tau * (one - other)
+            high = torch.where(too_high, middle, high)
+            low = torch.where(too_high, low, middle)
+        share = torch.sigmoid(ahead + middle)  # (n, G)
+        return (weights[:, None] * torch.stack((share, 1 - share), 1)).to(scores)
+
+
+def transported(scores, weights, beta, tau):
+    """What an image counts, (n,), under the shares P of answered: <P, scores>, whose gradient is
+    that of the largest value, as P is the best."""
+    return (answered(scores, weights, beta, tau) * scores).sum((1, 2))
 
 
 def value(rule, scores, weights, beta=100.0, progress=0.0):
@@ -81,6 +116,8 @@ def value(rule, scores, weights, beta=100.0, progress=0.0):
         return pairings(scores, weights).amax(1)
     if name == "matched-smooth":
         return data.soft_maximum(pairings(scores, weights)[..., None], beta)[:, 0]
+    if name == "transport":
+        return transported(scores, weights, beta, size)
     if name == "order":
         return weighed.diagonal(dim1=1, dim2=2).sum(1)
     if name == "two-sided":
