@@ -280,7 +280,7 @@ def draw_wholes(ax):
     pictures = {"image": images[0, 0], "a whole": one, "the other": other}
     for k, (text, picture) in enumerate(pictures.items()):
         box = ax.inset_axes((0.44 + 0.13 * k, 0.71, 0.12, 0.2))
-        box.imshow(picture, cmap="gray", vmin=0, vmax=1)
+        box.imshow(picture.numpy(), cmap="gray", vmin=0, vmax=1)
         box.set(xticks=[], yticks=[])
         box.set_title(text, fontsize=11)
 

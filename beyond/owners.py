@@ -439,14 +439,15 @@ def plot(points):
     p = np.linspace(low, 0.499, 40)
     turn = np.clip(turning_size(p), bottom, top)
     ax.set_facecolor("#ffe3c4")
-    ax.fill_between(p, bottom, turn, color="#d5e3f0", lw=0)
+    text = "ground: it climbs to not given"
+    ax.fill_between(p, bottom, turn, color="#d5e3f0", lw=0, label=text)
     T = np.clip(shares.climbing_size(p), bottom, top)
-    ax.plot(p, T, "k--", lw=1.8)
+    ax.plot(p, T, "k--", label="the first prediction: given above this line")
+    ax.axvline(0.5, color="k", ls=":", label="p = 1/2: given and not given tie")
     for point in points:
         draw_pie(ax, point)
     for K in (3, 4):
         ax.text(1 / K, 0.09, f"{K} instances", ha="center", fontsize=10)
-    ax.axvline(0.5, color="k", ls=":")
     ax.set_yscale("log")
     ax.set_xlim(low, high)
     ax.set_ylim(bottom, top)
@@ -457,18 +458,9 @@ def plot(points):
     handles = []
     for colour, text in PIES.values():
         handles.append(Patch(fc=colour, ec="black", label=f"pie: {text}"))
-    handles.append(
-        Patch(
-            fc="#ffe3c4", ec="black", label="ground: an untrained mask climbs to given"
-        )
-    )
-    handles.append(
-        Patch(fc="#d5e3f0", ec="black", label="ground: it climbs to not given")
-    )
-    handles += ax.plot(
-        [], [], "k--", label="the first prediction: given above this line"
-    )
-    handles += ax.plot([], [], "k:", label="p = 1/2: given and not given tie")
+    text = "ground: an untrained mask climbs to given"
+    handles.append(Patch(fc="#ffe3c4", label=text))
+    handles += ax.get_legend_handles_labels()[0]
     fig.legend(handles=handles, ncols=2, fontsize=10, loc="outside lower center")
     fig.suptitle("One decision: is an instance given the common region?", fontsize=13)
     return fig

@@ -136,7 +136,7 @@ def test_the_slopes_of_a_mask_are_those_of_autograd(own, a, p, b):
 
 
 @pytest.mark.parametrize(
-    "p, r, start", [(0.4, 0.5, 0.5), (0.4, 2, 0.5), (0.3, 4, 0.5), (0.3, 4, 0.1)]
+    "p, r, start", [(0.4, 0.5, 0.5), (0.4, 2, 0.5), (0.3, 2, 0.5), (0.3, 4, 0.1)]
 )
 def test_an_untrained_mask_ends_where_ascent_by_autograd_ends(p, r, start):
     logits = torch.full((3,), start, dtype=torch.float64).logit()
