@@ -439,10 +439,10 @@ def plot(points):
     p = np.linspace(low, 0.499, 40)
     turn = np.clip(turning_size(p), bottom, top)
     ax.set_facecolor("#ffe3c4")
-    text = "ground: it climbs to not given"
+    text = "ground: not given, as an untrained mask climbs"
     ax.fill_between(p, bottom, turn, color="#d5e3f0", lw=0, label=text)
     T = np.clip(shares.climbing_size(p), bottom, top)
-    ax.plot(p, T, "k--", label="the first prediction: given above this line")
+    ax.plot(p, T, "k--", label="the prediction before: given above this line")
     ax.axvline(0.5, color="k", ls=":", label="p = 1/2: given and not given tie")
     for point in points:
         draw_pie(ax, point)
@@ -458,7 +458,7 @@ def plot(points):
     handles = []
     for colour, text in PIES.values():
         handles.append(Patch(fc=colour, ec="black", label=f"pie: {text}"))
-    text = "ground: an untrained mask climbs to given"
+    text = "ground: given, as an untrained mask climbs"
     handles.append(Patch(fc="#ffe3c4", label=text))
     handles += ax.get_legend_handles_labels()[0]
     fig.legend(handles=handles, ncols=2, fontsize=10, loc="outside lower center")
