@@ -319,25 +319,21 @@ def plot(summary):
 def report(rows_of_runs):
     """Return the figure of the runs and their text, see sweep."""
     summary = summarise(rows_of_runs)
-    counts = {row["variant"]: f"{row['found']} of {row['of']}" for row in summary}
+    found = {row["variant"]: f"{row['found']} of {row['of']}" for row in summary}
     text = ""
-    if "heads-matched" in counts and "full" in counts:
+    if "heads-matched" in found and "full" in found:
         text += (
-            f"Matched, two heads find both wholes in {counts['heads-matched']} runs. "
+            f"Matched, two heads find both wholes in {found['heads-matched']} runs. "
         )
-        text += (
-            f"Under the maximum the recurrent network does in {counts['full']}, two "
-        )
-        text += f"heads in {counts['heads']}.\n\n"
+        text += f"Under the maximum\ntwo heads do in {found['heads']}, and the "
+        text += f"recurrent network in {found['full']}.\n\n"
     text += (
-        f"Runs that find both wholes in more than {FOUND:.0%} of their test images, "
+        "Runs that find both wholes in more than half of their test images and, for "
     )
+    text += "those, what\nthe last decision is when it is shown its own whole:\n\n"
+    text += f"{table(summary)}\n\n"
     text += (
-        "and what the last decision is when it is shown its own whole (means of the "
-    )
-    text += f"runs that find both):\n\n{table(summary)}\n\n"
-    text += (
-        "Planned tests (two lists, each corrected on its own), and one that was not:"
+        "Planned tests, in two lists that are corrected each on its own, and another:"
     )
     text += "\n\n" + stats.compare(summary, BEST_STEPS, (INGREDIENTS, MATCHED))
     return {"rotated.png": plot(summary)}, text
