@@ -89,6 +89,35 @@ def test_at_even_odds_the_dividing_point_is_below_one_half_even_for_a_tiny_regio
     assert shares.dividing_point(1, 1e-9) == pytest.approx(0.5 - 1.25e-10, abs=1e-15)
 
 
+def dice(iou):
+    """The Dice of a mask with this IoU."""
+    return 2 * iou / (1 + iou)
+
+
+def log_dice(iou):
+    return np.log(dice(iou))
+
+
+@pytest.mark.parametrize(
+    "score, bend",
+    [(np.positive, 1), (dice, 1), (np.log, 0), (log_dice, -1)],
+)
+@pytest.mark.parametrize("r", [0.1, 1, 8])
+def test_at_even_odds_the_bend_of_a_score_decides_between_ends_that_tie(score, bend, r):
+    a = np.linspace(0, 1, 101)
+    mean = score(shares.mean_iou(a, 1, 1, r)) + score(shares.mean_iou(a, 0, 1, r))
+    star = shares.dividing_point(1, r)
+    there = score(shares.mean_iou(star, 1, 1, r)) + score(
+        shares.mean_iou(star, 0, 1, r)
+    )
+    assert mean[0] == pytest.approx(mean[-1])
+    if bend == 0:  # every share scores the same
+        assert mean == pytest.approx(there)
+    else:
+        assert (bend * (mean - there) > -1e-12).all()
+        assert bend * (mean[0] - there) > 1e-6
+
+
 def test_steps_uphill_from_one_half_each_end_in_both():
     a, c, h = 0.5, 0.5, 1e-6
     for _ in range(200):
