@@ -1,389 +1,456 @@
-"""Any angle: which network finds both wholes, and does the second decision look at the first?
+"""Any angle: which network finds both wholes, and does the second decision answer the first?
 
-In the paper's world "left first, then right" can be a habit: the second decision need not look at
-the first. Here the pair lies at any angle, and a decision is one mask, a whole: a lobe, its bar
-and the common region. An image has two wholes, its two truths. Turned by 180 degrees it is the
-same image, so that a rule which names a first whole must change at some angle. Running this draws
-the recorded runs, with the options of beyond/controls.py. --train, with the flags of
-exp_recurrent.py but without a prior and a film, trains the recurrent network once and saves
-exp_rotated.json and its picture.
+In the paper's world "left first, then right" can be a habit, so that the second decision
+need not look at the first. Here the pair lies at any angle. A decision is one mask, which
+should be a whole: a lobe, its bar and the common region. An image has two wholes, its two
+truths. Turned by 180 degrees it is the same image with the wholes exchanged, so that no
+rule for the first decision can be right at every angle.
+
+python -m beyond.angles draws the recorded runs. With --train it trains the recurrent
+network once and saves out/angles.png and angles.json; --train --help lists its settings.
 """
 
-import functools
+import argparse
 import math
 import sys
-import time
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 
-import common
 import data
-import exp_recurrent
-import pictures
-from beyond import left_right, networks, rules, sweep
-from beyond.left_right import TOLD
+from beyond import rules, runs, shares, stats, sweep
+from beyond.networks import Variant, decide
 
-FILES, SEEDS = ("rotated",), 20
-Settings = functools.partial(exp_recurrent.Settings, epochs=20)  # of which m is not used
-EXACT = 0.9  # a decision finds a whole if its mask, cut off at 1/2, has this IoU with it
-FOUND = 0.5  # a run finds both wholes if it does so in more than this share of the images
-FIXED = {"exact": EXACT}
-ANGLES = tuple(range(0, 180, 5))  # degrees, see by_angle
-FROM_CHANGE = np.array(ANGLES) - 87.5  # degrees, see from_change
-ANSWERS = {"opposite": "#00806a", "same": "#c04a00", "neither": "0.85"}
+EXACT = 0.9  # a decision finds a whole if its mask, cut at 1/2, has this IoU with it
+FOUND = 0.5  # a run finds both wholes if it does in more than this share of the images
+SETTINGS = runs.Settings(epochs=20)  # m is not used: both wholes are equally likely
+
+
+def recurrent(title, **options):
+    """Return the Variant of a recurrent network that makes one mask a pass."""
+    return Variant(title, "Recurrent", {"out_channels": 1, **options})
+
 
 NETWORKS = {
-    name: networks.Variant(title, net, {"out_channels": 1} | options)
-    for name, title, net, options in (
-        ("one", "One decision", "UNet", {}),
-        ("heads", "Two heads", "UNet", {"out_channels": 2}),
-        ("independent", "Two U-Nets", "TwoUNets", {}),
-        ("told", "Told only the pass", "ToldPass", {}),
-        ("told-wide", "Told only the pass, width 28", "ToldPass", {"width": 28}),
-        ("told-unit", "Told only the pass, a unit without memory", "Handing", TOLD),
-        ("mask", "Mask alone fed back", "RecurrentUNet", {"feed_state": False}),
-        ("mask-unit", "Mask alone, a unit without memory", "Handing", {"state": "zero"}),
-        ("state", "State alone fed back", "RecurrentUNet", {"feed_mask": False}),
-        ("full", "Mask and state fed back", "RecurrentUNet", {}),
-        ("mask-cut", "Mask and state, the mask detached", "Handing", {"mask": "detached"}),
-        ("state-cut", "Mask and state, the state detached", "Handing", {"state": "detached"}),
-        ("noise", "Mask and state, noise for the mask", "Handing", {"mask": "noise"}),
-    )
+    "one": Variant("one decision", "UNet", {"out_channels": 1}),
+    "heads": Variant("two heads", "UNet", {"out_channels": 2}),
+    "independent": Variant("two U-Nets", "TwoUNets", {"out_channels": 1}),
+    "told": Variant("told the pass", "ToldPass", {"out_channels": 1}),
+    "told-wide": Variant(
+        "told the pass, width 28", "ToldPass", {"out_channels": 1, "width": 28}
+    ),
+    "told-unit": recurrent(
+        "told the pass, a unit without memory", mask="pass", state="zero"
+    ),
+    "mask": recurrent("recurrent, the mask alone fed back", feed_state=False),
+    "mask-unit": recurrent("recurrent, a unit without memory", state="zero"),
+    "state": recurrent("recurrent, the state alone fed back", feed_mask=False),
+    "full": recurrent("recurrent"),
+    "mask-cut": recurrent("recurrent, the mask detached", mask="detached"),
+    "state-cut": recurrent("recurrent, the state detached", state="detached"),
+    "noise": recurrent("recurrent, noise for the mask", mask="noise"),
 }
-MATCHED = ("heads", "independent", "told", "full")  # one to one, in place of the maximum
-VARIANTS = {}
-for name, v in NETWORKS.items():
-    VARIANTS[name] = v
-    for size, step, epochs in (("half", 1e-3, 40), ("quarter", 5e-4, 80)):  # as many more steps
-        title, other = f"{v.title}, step size {step:g}", {"learning_rate": step, "epochs": epochs}
-        VARIANTS[f"{name}-{size}"] = replace(v, title=title, other=other)
-    if name in MATCHED:
-        VARIANTS[f"{name}-matched"] = replace(v, title=f"{v.title}, matched", rule="matched")
-DEFAULT = list(NETWORKS)
-# Whose counts are compared: two planned lists and, each with its own best step size, one pair.
-PLANNED = [
-    [("full", "told"), ("state", "told-unit"), ("mask", "mask-unit"), ("noise", "full")],
-    [(f"{name}-matched", name) for name in MATCHED],
-]
-PAIRS = [("full-half", "told-quarter")]
 
-decide = functools.partial(networks.decide, instances=1)  # probabilities (n, D, 1, H, W)
+
+def smaller_steps(key, rate, epochs):
+    """Return one of NETWORKS with another step size and length of the training."""
+    other = {"learning_rate": rate, "epochs": epochs}
+    title = f"{NETWORKS[key].title}, step size {rate:g}"
+    return replace(NETWORKS[key], title=title, other=other)
+
+
+VARIANTS = dict(NETWORKS)
+for key in ("heads", "independent", "told", "full"):
+    title = f"{NETWORKS[key].title}, matched"
+    VARIANTS[f"{key}-matched"] = replace(NETWORKS[key], title=title, rule="matched")
+for key in NETWORKS:
+    if key != "one":
+        VARIANTS[f"{key}-half"] = smaller_steps(key, 1e-3, 40)
+for key in ("heads", "independent", "told", "told-unit", "mask", "mask-unit"):
+    VARIANTS[f"{key}-quarter"] = smaller_steps(key, 5e-4, 80)
+
+# What the figure shows; the table has the rest too.
+SHOWN = {
+    "The maximum": ("one", "heads", "independent", "told", "mask", "state", "full"),
+    "The maximum, smaller steps": ("told-quarter", "full-half"),
+    "Matched": ("heads-matched", "independent-matched", "told-matched", "full-matched"),
+}
+# Two planned lists of tests and, each with its own best step size, one pair.
+INGREDIENTS = [
+    ("full", "told"),
+    ("state", "told-unit"),
+    ("mask", "mask-unit"),
+    ("noise", "full"),
+]
+MATCHED = [
+    ("heads-matched", "heads"),
+    ("independent-matched", "independent"),
+    ("told-matched", "told"),
+    ("full-matched", "full"),
+]
+BEST_STEPS = [("full-half", "told-quarter")]
 
 
 def parts_at(angle, centre, shape):
-    """The parts (n, 3, H, W) of pairs at angles (n, 1, 1), in radians, with centres (2, n, 1, 1),
-    x and y in pixels: lobe and bar, the left ones at an angle of zero, common region, bar and lobe.
-    A pixel belongs to the part in which its centre lies: on average a part has its area, P or b."""
+    """Return the parts (n, 3, H, W) of pairs at angles (n, 1, 1), in radians, with centres
+    (2, n, 1, 1), x and y in pixels. At an angle of 0 the parts are the left own part, the
+    common region and the right own part. A pixel is of the part in which its centre lies,
+    so that a part has its area, P or b, on average."""
     middle = torch.arange(shape.size, device=angle.device) + 0.5
-    dx, dy = middle[None, None, :] - centre[0], middle[None, :, None] - centre[1]
-    cos, sin = angle.cos(), angle.sin()
-    u, v = cos * dx + sin * dy, cos * dy - sin * dx  # (n, H, W), along the pair and across it
-    half = shape.square / 2
-    square = torch.maximum(u.abs(), v.abs()) < half
-    joint = half + shape.bar_length  # where the lobe begins
-    bar = (u.abs() < joint) & (v.abs() < shape.bar_height / 2)
-    lobe = (u.abs() >= joint) & (u.abs() < joint + shape.lobe_width)
-    lobe &= v.abs() < shape.lobe_height / 2
+    dx = middle[None, None, :] - centre[0]  # (n, 1, W)
+    dy = middle[None, :, None] - centre[1]  # (n, H, 1)
+    along = (
+        angle.cos() * dx + angle.sin() * dy
+    )  # (n, H, W), from the centre of the pair
+    across = (angle.cos() * dy - angle.sin() * dx).abs()
+    distance = along.abs()
+    square_end = shape.square / 2
+    bar_end = square_end + shape.bar_length
+    lobe_end = bar_end + shape.lobe_width
+    square = (distance < square_end) & (across < square_end)
+    bar = (distance < bar_end) & (across < shape.bar_height / 2)
+    lobe = (distance >= bar_end) & (distance < lobe_end)
+    lobe = lobe & (across < shape.lobe_height / 2)
     own = (bar | lobe) & ~square
-    return torch.stack((own & (u < 0), square, own & (u >= 0)), 1).float()
+    return torch.stack((own & (along < 0), square, own & (along >= 0)), 1).float()
 
 
-def sample(n, generator, shape, noise, angle=None):
-    """Draw n images (n, 1, H, W), as data.sample does, of pairs at any angle and place, and their
-    parts (n, 3, H, W), see parts_at; the angles are angle (n,), in radians, where that is given.
-    ValueError: a pair that does not fit at every angle."""
-    device, S = generator.device, shape.size
-    v_end, u_end = (pixels / 2 for pixels in shape.template().shape)
-    if S < 2 * math.hypot(u_end, v_end):
-        raise ValueError(f"size must be at least the diagonal of the pair, got {S}")
-    if angle is None:
-        angle = 2 * math.pi * torch.rand(n, generator=generator, device=device)
-    angle = angle[:, None, None]
-    cos, sin = angle.cos().abs(), angle.sin().abs()
-    # From the centre to the outermost point, along x and along y: (2, n, 1, 1).
-    reach = torch.stack((u_end * cos + v_end * sin, u_end * sin + v_end * cos))
+def sample(n, generator, shape, noise):
+    """Draw n images (n, 1, H, W), as data.sample does, of pairs at random angles and
+    places, and their parts (n, 3, H, W), see parts_at. ValueError: a pair that does not
+    fit into the image at every angle."""
+    device = generator.device
+    size = shape.size
+    height, width = shape.template().shape
+    if size < math.hypot(height, width):
+        text = "size must be at least the diagonal of the pair"
+        raise ValueError(f"{text}, got {size} ({math.hypot(height, width):.1f})")
+    angle = 2 * math.pi * torch.rand(n, generator=generator, device=device)
+    angle = angle[:, None, None]  # (n, 1, 1)
+    cos = angle.cos().abs()
+    sin = angle.sin().abs()
+    reach_x = (width * cos + height * sin) / 2  # from the centre to the outermost point
+    reach_y = (width * sin + height * cos) / 2
+    reach = torch.stack((reach_x, reach_y))  # (2, n, 1, 1)
     where = torch.rand(2, n, 1, 1, generator=generator, device=device)
-    parts = parts_at(angle, reach + where * (S - 2 * reach), shape)
-    images = torch.randn(n, 1, S, S, generator=generator, device=device) * noise
+    parts = parts_at(angle, reach + where * (size - 2 * reach), shape)
+    images = torch.randn(n, 1, size, size, generator=generator, device=device) * noise
     return images + parts.sum(1, keepdim=True), parts
 
 
 def held_out(s, seed, device):
-    """The images that a run is tested on, from a stream of their own, as sample returns them."""
-    generator = torch.Generator(device).manual_seed(seed + 2 * data.SEEDS)
-    return sample(s.held_out, generator, s.shape, s.noise)
+    """Return the images that a run is tested on and their parts, see sample."""
+    return sample(s.held_out, data.stream(seed, "test", device), s.shape, s.noise)
 
 
 def wholes(parts):
-    """The two truths of each image: (n, 2 wholes, 1 mask, H, W)."""
-    one, square, other = parts.unbind(1)
-    return torch.stack((one + square, square + other), 1)[:, :, None]
+    """Return the two truths of images with these parts: (n, 2 wholes, 1 mask, H, W)."""
+    one, common, other = parts.unbind(1)  # each (n, H, W)
+    return torch.stack((one + common, common + other), 1)[:, :, None]
 
 
-def batch(v, net, s, generator):
-    """Draw a batch for the network of a Variant: (loss, decisions (n, D, 1, H, W), parts)."""
+def loss(v, net, s, generator):
+    """Draw a batch and return the loss of a Variant's network."""
     images, parts = sample(s.batch, generator, s.shape, s.noise)
-    masks = decide(net, images)
+    masks = decide(net, images, instances=1)  # (n, D, 1, H, W)
     scores = data.score(masks, wholes(parts))  # (n, D, 2 wholes)
     halves = scores.new_full((1, 2), 0.5)
-    return -rules.value(v.rule, scores, halves, s.beta).mean(), masks, parts
+    return -rules.worth(v.rule, v.number, scores, halves, s.beta).mean()
 
 
 def hits(masks, truths):
-    """Which decision of masks (n, D, 1, H, W) finds which whole: (n, D, 2) of 0 and 1."""
-    return (data.iou((masks > 0.5).float(), truths)[..., 0] >= EXACT).float()
+    """Return which decision of masks (n, D, 1, H, W) finds which whole: (n, D, 2)."""
+    return data.iou((masks > 0.5).float(), truths)[..., 0] >= EXACT
 
 
 @torch.no_grad()
-def measure(masks, parts):
-    """What the decisions on a batch are worth, a dict for the JSON: score, that of the better
-    decision, mean over wholes; pairs, the share of images in which both wholes are found."""
+def measure(net, images, parts):
+    """Return what a network is worth on images, as a dict. score: the IoU of the better
+    decision, mean over both wholes. pairs: the share of the images in which both wholes
+    are found."""
+    masks = decide(net, images, instances=1)  # (n, D, 1, H, W)
     ious = data.iou((masks > 0.5).float(), wholes(parts))[..., 0]  # (n, D, 2 wholes)
-    both = hits(masks, wholes(parts)).amax(1).amin(1)  # (n,)
-    return {"score": ious.amax(1).mean().item(), "pairs": both.mean().item()}
-
-
-def train(v, s, seed, device, say=lambda text: None):
-    """Train the network of a Variant: returns it, its history, a dict a recorded step, and a
-    film, at these steps its masks of the first test images."""
-    s = v.settings(s)
-    net, generator = v.begin(s, seed, device)
-    watched = held_out(s, seed, device)[0][:3]
-    steps = s.epochs * s.steps_per_epoch
-    moments = common.recorded(steps) | set(range(0, steps, s.steps_per_epoch))
-    history, film = [], []
-
-    def watch(step, loss, masks, parts):
-        if step in moments:
-            history.append({"step": step, "loss": loss.item(), **measure(masks, parts)})
-            film.append(decide(net, watched).detach().cpu())
-            say("step {step:5}  loss {loss:6.3f}  both wholes: {pairs:4.0%}".format(**history[-1]))
-
-    sweep.train(net, v.optimiser(net, s), lambda _: batch(v, net, s, generator), steps, watch)
-    return net.requires_grad_(False), history, film
-
-
-def answers(net, s, seed, device):
-    """What the last decision is when it is shown a whole in place of the mask before it: the shares
-    of the test images in which it is the opposite whole, the same, or neither. A state, where one
-    is fed back too, still tells of what was drawn. shown: shown either whole. Half of these are
-    what it would have seen anyway, so that the opposite is no sign of looking. own: shown the whole
-    that it gives itself, in the images in which both are found; None if there are none."""
-    images, parts = held_out(s, seed, device)
-    truths = wholes(parts)
-    each = hits(decide(net, images), truths)  # (n, D, 2 wholes)
-    both = (each.amax(1).amin(1) * each[:, -1].amax(1)).nonzero()[:, 0]  # images
-    its_own = each[both, -1].argmax(1)
-    one, other = (hits(decide(net, images, truths[:, k])[:, -1:], truths)[:, 0] for k in (0, 1))
-    same = torch.stack((one[:, 0], other[:, 1]), 1)  # (n, 2 wholes that are shown)
-    opposite = torch.stack((one[:, 1], other[:, 0]), 1)
-    said = torch.stack((opposite, same, 1 - opposite - same), 2)  # (n, 2, as in ANSWERS)
+    both = hits(masks, wholes(parts)).any(1).all(1)  # (n,)
     return {
-        "shown": dict(zip(ANSWERS, said.mean((0, 1)).tolist())),
-        "own": dict(zip(ANSWERS, said[both, its_own].mean(0).tolist())) if len(both) else None,
+        "score": ious.amax(1).mean().item(),
+        "pairs": both.float().mean().item(),
     }
 
 
-def by_angle(net, s, seed, device, n=8):
-    """Decisions on n images at each of ANGLES. first: the shares in which the first is the first
-    whole, and the other; pairs: in which both are found. 180 degrees on, the wholes swap names."""
-    generator = torch.Generator(device).manual_seed(seed + 3 * data.SEEDS)
-    angle = torch.tensor(ANGLES, device=device).deg2rad().repeat_interleave(n)
-    images, parts = sample(len(angle), generator, s.shape, s.noise, angle)
-    each = hits(decide(net, images), wholes(parts)).unflatten(0, (-1, n))  # (36, n, D, 2)
-    first, both = each[:, :, 0].mean(1), each.amax(2).amin(2).mean(1)
-    return {"first": first.tolist(), "pairs": both.tolist()}
+@torch.no_grad()
+def shown_its_own(net, images, parts):
+    """Return what the last decision is when, in place of the mask before it, it is shown
+    the very whole that it gives itself: the shares of the images in which it is the
+    opposite whole, the same, and neither. An answer to what it is shown is the opposite;
+    a habit is the same. Only images count in which both wholes are found; None if there
+    are none. A state that is fed back too still tells of what the first decision was."""
+    truths = wholes(parts)
+    found = hits(decide(net, images, instances=1), truths)  # (n, D, 2 wholes)
+    chosen = found.any(1).all(1) & found[:, -1].any(1)  # (n,)
+    if not chosen.any():
+        return None
+    images, truths = images[chosen], truths[chosen]
+    n = torch.arange(len(images))
+    own = found[chosen, -1].int().argmax(1)  # (n,), 0 or 1
+    masks = decide(net, images, truths[n, own], instances=1)
+    said = hits(masks, truths)[:, -1].float()  # (n, 2 wholes)
+    opposite = said[n, 1 - own].mean().item()
+    same = said[n, own].mean().item()
+    return {"opposite": opposite, "same": same, "neither": 1 - opposite - same}
 
 
-def tested(net, s, seed, device):
-    """What a trained network is worth on the test images, and how it decides: a dict."""
-    images, parts = held_out(s, seed, device)
-    ends = measure(decide(net, images), parts) | {"angle": by_angle(net, s, seed, device)}
-    return ends | answers(net, s, seed, device) if getattr(net, "sees_mask", False) else ends
+def train(v, s, net, generator, watch=None):
+    """Train the network of a Variant, see sweep.train. Returns the seconds it took."""
+
+    def batch_loss(progress):
+        return loss(v, net, s, generator)
+
+    steps = s.epochs * s.steps_per_epoch
+    return sweep.train(net, v.optimiser(net, s), batch_loss, steps, watch)
 
 
 def run(v, seed, s, device):
-    """Train a Variant and test it: a dict of what it ends in, for a row."""
-    begun = time.perf_counter()
-    net, _, _ = train(v, s, seed, device)
-    seconds = round(time.perf_counter() - begun, 2)
-    ends = tested(net, s, seed, device)
-    parameters = sum(p.numel() for p in net.parameters())
-    outcome = f"both wholes in {ends['pairs']:.0%}"
-    return {"outcome": outcome, "seconds": seconds, "parameters": parameters, **ends}
+    """Train a Variant and test it. Returns a dict of what it ends in, for a row."""
+    s = v.settings(s)
+    net, generator = v.begin(s, seed, device)
+    seconds = train(v, s, net, generator)
+    images, parts = held_out(s, seed, device)
+    row = {"seconds": seconds, **measure(net, images, parts)}
+    row["outcome"] = f"both wholes in {row['pairs']:.0%}"
+    row["parameters"] = sum(p.numel() for p in net.parameters())
+    if getattr(net, "sees_mask", False):
+        row["own"] = shown_its_own(net, images, parts)
+    return row
 
 
-def first_whole(row):
-    """Which whole the first decision of a run is in directions 5 degrees apart, clockwise from the
-    right, (72,): 1 that whose lobe points there, -1 the other, 0 neither or each as often."""
-    first, other = np.array(row["angle"]["first"]).T  # at an angle of zero the first points left
-    return np.concatenate((other - first, first - other))
+def summarise(rows_of_runs):
+    """Return what the runs of each variant found, a list of dicts.
 
-
-def from_change(row):
-    """The shares of images in which both wholes are found, by the angle from where the first
-    decision changes from one whole to the other, see FROM_CHANGE: (36,)."""
-    whole, n = first_whole(row), len(ANGLES)
-    # The 180 degrees in which it is the same whole most begin where it changes.
-    k = max(range(n), key=lambda k: abs(whole[k : k + n].sum()))
-    return np.roll(row["angle"]["pairs"], n // 2 - k)
-
-
-def finders(runs, name, key="pairs"):
-    """The rows of a variant's runs that found both wholes and have something under key."""
-    return [r for r in sweep.of(runs, name) if r.get("pairs", 0) > FOUND and r.get(key)]
-
-
-def summarise(runs):
-    """What the runs of each variant found: a list of dicts, for rotated.json.
-
-    found: how many found both wholes (see FOUND), interval: Wilson's; pairs: of every run, by
-    seed, the share of images in which both are found. The rest are means over those runs that
-    found both: near_change, elsewhere: that share within 10 degrees of where the first decision
-    changes, and farther off; shown, own: see answers.
+    found: how many found both wholes (see FOUND), interval: Wilson's; pairs: for each
+    run the share of its images in which both are found; own: the mean of shown_its_own
+    over the runs that found both.
     """
-    summary, near = [], abs(FROM_CHANGE) < 10
-    for name, v in VARIANTS.items():
-        every, good = sweep.of(runs, name), finders(runs, name)
-        if not every:
+    summary = []
+    for key, v in VARIANTS.items():
+        own = sweep.of(rows_of_runs, key)
+        if not own:
             continue
+        good = [row for row in own if row.get("pairs", 0) > FOUND]
         row = {
-            "variant": name,
+            "variant": key,
             "title": v.title,
-            "step_size": v.settings(Settings()).learning_rate,
             "found": len(good),
-            "of": len(every),
-            "interval": sweep.wilson(len(good), len(every)),
-            "pairs": {row["seed"]: round(row.get("pairs", 0), 3) for row in every},
+            "of": len(own),
+            "interval": stats.wilson(len(good), len(own)),
+            "pairs": [row.get("pairs", 0) for row in own],
+            "own": None,
         }
-        if asked := finders(runs, name, "angle"):
-            curve = np.mean([from_change(row) for row in asked], 0)
-            row |= {"near_change": curve[near].mean(), "elsewhere": curve[~near].mean()}
-        for key in ("shown", "own"):
-            said = [row[key] for row in finders(runs, name, key)]
-            row[key] = {k: np.mean([x[k] for x in said]) for k in said[0]} if said else None
+        replies = [row["own"] for row in good if row.get("own")]
+        if replies:
+            row["own"] = {}
+            for said in ("opposite", "same", "neither"):
+                row["own"][said] = np.mean([reply[said] for reply in replies])
         summary.append(row)
     return summary
 
 
 def table(summary):
-    """What summarise returns as a table in Markdown."""
-    head = ["network", "finds both", "95% interval", "% of images, by run", "near the change"]
-    head += ["elsewhere", "shown its own: opposite, same, neither"]
+    """Return what summarise returns as a table in Markdown."""
     lines = []
     for row in summary:
-        near = [f"{row[k]:.0%}" if k in row else "-" for k in ("near_change", "elsewhere")]
-        own = ", ".join(f"{part:.0%}" for part in (row["own"] or {}).values()) or "-"
-        pairs = " ".join(f"{100 * pair:.0f}" for pair in row["pairs"].values())
-        interval = "{:.0%} to {:.0%}".format(*row["interval"])
-        lines.append([row["title"], f"{row['found']}/{row['of']}", interval, pairs, *near, own])
-    return sweep.markdown(head, lines)
+        low, high = row["interval"]
+        pairs = " ".join(f"{100 * share:.0f}" for share in row["pairs"])
+        own = "-"
+        if row["own"]:
+            own = " ".join(f"{100 * share:.1f}" for share in row["own"].values())
+        found = f"{row['found']}/{row['of']}"
+        interval = f"{low:.0%} to {high:.0%}"
+        lines.append([row["title"], found, interval, pairs, own])
+    head = ["network", "finds both", "95% interval", "% of the images, by run"]
+    return stats.markdown(head + ["% opposite, same, neither"], lines)
 
 
-def draw_look(summary, runs):
-    """Does the second decision look at the first? A Figure."""
-    rows = [row for row in summary if row["own"]]
-    fig, titles = Figure(figsize=(9, 2 + 0.62 * len(rows)), layout="constrained"), []
+def draw_wholes(ax):
+    """Draw what a whole is into Axes, where they are empty: an image and its wholes."""
+    images, parts = sample(1, data.stream(0, "test"), SETTINGS.shape, SETTINGS.noise)
+    one, other = wholes(parts)[0, :, 0]  # each (H, W)
+    pictures = {"image": images[0, 0], "a whole": one, "the other": other}
+    for k, (text, picture) in enumerate(pictures.items()):
+        box = ax.inset_axes((0.44 + 0.13 * k, 0.71, 0.12, 0.2))
+        box.imshow(picture.numpy(), cmap="gray", vmin=0, vmax=1)
+        box.set(xticks=[], yticks=[])
+        box.set_title(text, fontsize=11)
+
+
+def plot(summary):
+    """Draw how many runs find both wholes, with the 95% interval. Returns the Figure."""
+    by_key = {row["variant"]: row for row in summary}
+    fig = Figure(figsize=(9, 5.6), layout="constrained")
     ax = fig.subplots()
-    for y, row in enumerate(rows):
-        left, asked = 0.0, finders(runs, row["variant"], "own")
-        for answer, part in row["own"].items():
-            ax.barh(y, part, 0.6, left, color=ANSWERS[answer], ec="black")
-            left += part
-        each = [run["own"]["opposite"] for run in asked]
-        ax.plot(each, [y] * len(each), "D", mfc="white", mec="black", clip_on=False)
-        titles.append(f"{row['title']}\n(runs: {len(asked)})")
-    ax.set_yticks(range(len(rows)), titles, fontsize=9)
-    ax.set(xlim=(0, 1), ylim=(len(rows) - 0.5, -0.5), xlabel="share of the images")
-    handles = [Patch(ec="black", fc=colour, label=name) for name, colour in ANSWERS.items()]
-    handles += ax.plot([], [], "D", mfc="white", mec="black", label="opposite, in one run")
-    fig.legend(handles=handles, ncols=4, loc="outside lower center", frameon=False)
-    fig.suptitle("Does it look? The second decision, shown its own whole in the first one's place")
+    y = 0.0
+    titles = {}
+    for heading, keys in SHOWN.items():
+        ax.text(0, y, heading, weight="bold", va="center", fontsize=11)
+        y += 0.9
+        for key in keys:
+            if key not in by_key:
+                continue
+            row = by_key[key]
+            share = row["found"] / row["of"]
+            ax.barh(y, share, 0.62, color="#5b9bd5")
+            ax.plot(row["interval"], [y, y], "k|-")
+            ax.text(1.03, y, f"{row['found']} of {row['of']}", va="center", fontsize=11)
+            titles[y] = row["title"]
+            y += 1
+
+    draw_wholes(ax)
+    ax.set_yticks(list(titles), list(titles.values()), fontsize=11)
+    ax.set_xlim(0, 1.2)
+    ax.set_ylim(y - 0.4, -0.6)
+    ax.set_xticks(np.linspace(0, 1, 5))
+    ax.set_xlabel("share of the runs, with its 95% interval", fontsize=11)
+    fig.suptitle("At any angle: which network finds both wholes?", fontsize=13)
     return fig
 
 
-def draw_angle(runs):
-    """Which whole the first decision is, by direction, and where both are lost: a Figure."""
-    rows, lost, marks, gap = [], [], {}, np.full(2 * len(ANGLES), np.nan)
-    for name in ("full", "state", "noise", "told-quarter", "heads-matched"):
-        if asked := finders(runs, name, "angle"):
-            title = VARIANTS[name].title.replace(", step", ",\nstep")
-            marks[len(rows) + (len(asked) - 1) / 2] = f"{title}\n(runs: {len(asked)})"
-            rows += [*map(first_whole, asked), gap]
-            lost += [*(2 * run["angle"]["pairs"] for run in asked), gap]
-    fig = Figure(figsize=(9, 2 + 0.13 * len(rows)), layout="constrained")
-    ax, edges = fig.subplots(), (-2.5, 357.5, len(rows) - 0.5, -0.5)
-    look = {"cmap": "RdYlBu", "vmin": -1, "vmax": 1, "interpolation": "nearest"}
-    ax.imshow(rows or [gap], aspect="auto", extent=edges, **look)
-    y, x = np.nonzero(np.array(lost or [gap]) < 0.5)
-    ax.plot(5 * x, y, "ko", mec="white", mew=0.5, ms=4)
-    ax.set_yticks(list(marks), list(marks.values()), fontsize=9)
-    ax.set(xticks=range(0, 360, 45), xlabel="direction, degrees clockwise from the right")
-    fig.suptitle(
-        "Which whole is the first decision? A row a run that finds both.\nBlue: the one whose lobe "
-        "points in that direction; red: the other one; pale: now this,\nnow that, or neither. "
-        "Dots: there both are found in fewer than half of the images"
+def report(rows_of_runs):
+    """Return the figure of the runs and their text, see sweep."""
+    summary = summarise(rows_of_runs)
+    found = {row["variant"]: f"{row['found']} of {row['of']}" for row in summary}
+    text = ""
+    if "heads-matched" in found and "full" in found:
+        text += (
+            f"Matched, two heads find both wholes in {found['heads-matched']} runs. "
+        )
+        text += f"Under the maximum\ntwo heads do in {found['heads']}, and the "
+        text += f"recurrent network in {found['full']}.\n\n"
+    text += (
+        "Runs that find both wholes in more than half of their test images and, for "
     )
-    return fig
+    text += "those, what\nthe last decision is when it is shown its own whole:\n\n"
+    text += f"{table(summary)}\n\n"
+    text += (
+        "Planned tests, in two lists that are corrected each on its own, and another:"
+    )
+    text += "\n\n" + stats.compare(summary, BEST_STEPS, (INGREDIENTS, MATCHED))
+    return {"rotated.png": plot(summary)}, text
 
 
-def draw_training(images, history, film):
-    """What is decided on three images (3, 1, H, W) over the training, and the score: a Figure."""
-    columns = {"input": images.repeat_interleave(2, 0)}
-    for k in pictures.evenly(history, 8):
-        columns["step {step}\nscore {score:.3f}".format(**history[k])] = film[k]
-    fig = Figure(figsize=(10, 6.5), layout="constrained")
-    for ax, (title, column) in zip(fig.subplots(1, len(columns)), columns.items()):
-        ax.imshow(column.reshape(-1, images.shape[-1]).numpy(), cmap="gray", vmin=0, vmax=1)
+QUESTION = sweep.Question(
+    name="rotated",
+    about=__doc__,
+    variants=VARIANTS,
+    run=run,
+    loss=loss,
+    report=report,
+    settings=SETTINGS,
+    fixed={"exact": EXACT},
+    default=tuple(NETWORKS),
+)
+
+
+def arguments(argv=None):
+    """Return the settings of --train, from the command line or a list of words."""
+    text = "Train the recurrent network once on pairs at any angle, and draw it."
+    parser = argparse.ArgumentParser(description=text, usage=argparse.SUPPRESS)
+    add = parser.add_argument
+    add("--train", action="store_true", help="which is what you do here")
+    add("--epochs", type=sweep.count, default=20, help="of 40 training steps")
+    add("--matched", action="store_true", help="each decision has its own whole")
+    add("--seed", type=int, default=0, help="of the weights and the images")
+    add("--device", choices=("cpu", "cuda"), default="cpu", help="(default: cpu)")
+    add("--out", type=Path, default=Path("out"), help="folder of the results")
+    args = parser.parse_args(argv)
+    if args.device == "cuda" and not torch.cuda.is_available():
+        parser.error("argument --device: there is no CUDA device")
+    return args
+
+
+def plot_training(images, history, film):
+    """Draw three images (3, 1, H, W) and the decisions on them over the training. film has
+    masks (3, D, 1, H, W) for each row of history. Returns the Figure."""
+    columns = min(8, len(film))
+    moments = np.linspace(0, len(film) - 1, columns).round().astype(int)
+    D = film[0].shape[1]
+    fig = Figure(figsize=(1.1 * (columns + 1), 3.3 * D + 0.9), layout="constrained")
+    axes = fig.subplots(1, columns + 1)
+    shown = [images.repeat_interleave(D, 0)] + [film[k] for k in moments]
+    titles = ["input"]
+    for k in moments:
+        titles.append(f"step {history[k]['step']}\nscore {history[k]['score']:.3f}")
+    for ax, masks, title in zip(axes, shown, titles):
+        column = masks.reshape(-1, images.shape[-1])  # (3 D H, W)
+        ax.imshow(column.cpu().numpy(), cmap="gray", vmin=0, vmax=1)
         ax.set_title(title, fontsize=10)
         ax.set(xticks=[], yticks=[])
-    fig.suptitle("Three images; of each, decision 1 above decision 2")
+    fig.suptitle("Three test images; for each, the first decision above the second")
     return fig
 
 
-def report(runs):
-    """The summary, the pictures and the tables of the runs, see sweep."""
-    summary = summarise(runs)
-    title = "At any angle: which network finds both wholes? (step size 0.002 unless said)"
-    saved = {
-        "rotated.json": {"experiment": "angles", "found": FOUND, "networks": summary},
-        "rotated.png": left_right.counts(summary, "both wholes", title),
-        "rotated_look.png": draw_look(summary, runs),
-        "rotated_angle.png": draw_angle(runs),
+def train_once(argv=None):
+    """Train the recurrent network once, print and save. Returns the numbers and the
+    Figure."""
+    args = arguments(argv)
+    torch.set_num_threads(1)
+    s = replace(SETTINGS, epochs=args.epochs)
+    v = VARIANTS["full-matched" if args.matched else "full"]
+    net, generator = v.begin(s, args.seed, args.device)
+    images, parts = held_out(s, args.seed, args.device)
+    args.out.mkdir(parents=True, exist_ok=True)
+    moments = runs.recorded(s.epochs * s.steps_per_epoch)
+    history = []
+    film = []
+
+    def watch(step, cost):
+        if step in moments:
+            row = {"step": step, "loss": cost.item()}
+            row.update(measure(net, images[:32], parts[:32]))
+            history.append(row)
+            with torch.no_grad():
+                film.append(decide(net, images[:3], instances=1))
+            text = f"step {step:5}  loss {row['loss']:6.3f}  score {row['score']:.3f}"
+            print(f"{text}  both wholes in {row['pairs']:4.0%}", flush=True)
+
+    print("On 32 test images: the score, and in how many both wholes are found.")
+    seconds = train(v, s, net, generator, watch)
+    ends = measure(net, images, parts)
+    most = shares.whole_ceiling(s.shape.P, s.shape.b)
+    print(f"Both wholes are found in {ends['pairs']:.1%} of {s.held_out} test images.")
+    print(f"The score is {ends['score']:.3f}; one decision has {most:.3f} at most.")
+    numbers = {
+        "experiment": "angles",
+        "seed": args.seed,
+        "matched": args.matched,
+        "settings": asdict(s),
+        "seconds": seconds,
+        "ceiling": most,
+        **ends,
+        "own": shown_its_own(net, images, parts),
+        "history": history,
     }
-    return saved, table(summary) + "\n\n" + sweep.compare(summary, PAIRS, PLANNED)
-
-
-def build(s):
-    """The recurrent network. ValueError: a pair that does not fit the images at every angle."""
-    sample(1, torch.Generator(), s.shape, s.noise)
-    return VARIANTS["full"].build(s, None)
-
-
-def train_once(argv):
-    """Train the recurrent network once, see the top: (numbers, Figure)."""
-    args, s = common.parse(__doc__, argv, Settings(), build)
-    net, history, film = train(VARIANTS["full"], s, args.seed, args.device, print)
-    ends = tested(net, s, args.seed, args.device)
-    most = (s.shape.P + s.shape.b) / (2 * s.shape.P + s.shape.b)  # of a whole, or of everything
-    print(f"both wholes in {ends['pairs']:.1%}, score {ends['score']:.3f} (of one {most:.3f})")
-    numbers = common.save_numbers(args, "exp_rotated", s, most, ends, history)
-    fig = draw_training(held_out(s, args.seed, args.device)[0][:3].cpu(), history, film)
-    sweep.save(args.out / "exp_rotated.png", fig)
+    fig = plot_training(images[:3], history, film)
+    sweep.save(args.out / "angles.json", numbers)
+    sweep.save(args.out / "angles.png", fig)
+    print(f"Saved {args.out / 'angles'}.json and .png")
     return numbers, fig
 
 
 def main(argv=None):
-    """See sweep.main and, with --train, train_once."""
+    """Draw or train recorded runs, see sweep.main, or with --train one network."""
     argv = sys.argv[1:] if argv is None else argv
-    if "--train" in argv:
-        return train_once([flag for flag in argv if flag != "--train"])
-    return sweep.main("angles", argv)
+    if "--train" not in argv:
+        return sweep.main(QUESTION, argv)
+    try:
+        return train_once(argv)
+    except (ValueError, OSError, FloatingPointError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":
-    common.script(main)
+    main()
