@@ -1,0 +1,104 @@
+"""Intervals and tests for counts, and a table: how sure may one be of k runs of n?
+
+Pure functions that need nothing of ours, so that this file can be copied alone.
+"""
+
+import math
+
+
+def wilson(k, n, z=1.959964):
+    """Return the interval (low, high) of Wilson 1927 for a share that is seen k times in
+    n. z is a quantile of the normal distribution, by default for 95%. ValueError: k and n
+    are no count and its total."""
+    if not 0 <= k <= n or n < 1:
+        raise ValueError(f"k of n must be a count of at least 1, got {k} of {n}")
+    middle = k + z**2 / 2
+    half = z * math.sqrt(k * (n - k) / n + z**2 / 4)
+    low = max(0.0, middle - half) / (n + z**2)
+    high = min(1.0, (middle + half) / (n + z**2))
+    return low, high
+
+
+def difference_interval(k1, n1, k2, n2):
+    """Return the 95% interval (low, high) of k1/n1 - k2/n2, shares of independent runs:
+    method 10 of Newcombe 1998 (Statistics in Medicine 17, p. 873)."""
+    p1 = k1 / n1
+    p2 = k2 / n2
+    low1, high1 = wilson(k1, n1)
+    low2, high2 = wilson(k2, n2)
+    low = p1 - p2 - math.hypot(p1 - low1, high2 - p2)
+    high = p1 - p2 + math.hypot(high1 - p1, p2 - low2)
+    return low, high
+
+
+def fisher(k1, n1, k2, n2):
+    """Return the p-value of Fisher's exact test, two-sided, for k1 of n1 against k2 of
+    n2: that of all tables with the same margins that are at most as likely."""
+    found = k1 + k2
+    seen = math.comb(n1, k1) * math.comb(n2, k2)
+    total = 0
+    for k in range(max(0, found - n2), min(found, n1) + 1):
+        ways = math.comb(n1, k) * math.comb(n2, found - k)
+        if ways <= seen:
+            total += ways
+    return total / math.comb(n1 + n2, found)
+
+
+def holm(ps):
+    """Return the p-values of several tests, each corrected for all of them by the method
+    of Holm 1979."""
+    smallest_first = sorted(range(len(ps)), key=ps.__getitem__)
+    corrected = [0.0] * len(ps)
+    before = 0.0
+    for rank, k in enumerate(smallest_first):
+        before = max(before, min(1.0, (len(ps) - rank) * ps[k]))
+        corrected[k] = before
+    return corrected
+
+
+def markdown(head, rows):
+    """Return a table in Markdown: the names of its columns, then rows of cells."""
+    lines = [head, ["---"] * len(head)]
+    lines.extend(rows)
+    return "\n".join(f"| {' | '.join(map(str, cells))} |" for cells in lines)
+
+
+def compared(one, other):
+    """Return how two rows differ, as a dict of found (two texts), points, interval (in
+    percentage points) and p: rows are dicts with title, found and of."""
+    counts = (one["found"], one["of"], other["found"], other["of"])
+    low, high = difference_interval(*counts)
+    points = 100 * (one["found"] / one["of"] - other["found"] / other["of"])
+    return {
+        "titles": [one["title"], other["title"]],
+        "found": [f"{one['found']}/{one['of']}", f"{other['found']}/{other['of']}"],
+        "points": f"{points:+.1f}",
+        "interval": f"{100 * low:+.1f} to {100 * high:+.1f}",
+        "p": fisher(*counts),
+    }
+
+
+def compare(rows, pairs, planned=()):
+    """Return how pairs of rows differ, as a table in Markdown, "" where no pair is there.
+
+    rows are dicts with variant, title, found and of; a pair is two variants. The
+    difference is in percentage points, with its 95% interval; p is that of Fisher's exact
+    test. planned are lists of pairs: their p-values are corrected within the whole list
+    by Holm's method, where a test that was not run counts as p = 1.
+    """
+    by_variant = {row["variant"]: row for row in rows}
+    lines = []
+    for group in (*planned, pairs):
+        tests = []
+        for one, other in group:
+            if one in by_variant and other in by_variant:
+                tests.append(compared(by_variant[one], by_variant[other]))
+        not_run = len(group) - len(tests)
+        corrected = holm([test["p"] for test in tests] + [1.0] * not_run)
+        for test, p in zip(tests, corrected):
+            after = "-" if group is pairs else f"{p:.2g}"
+            cells = test["titles"] + test["found"]
+            cells += [test["points"], test["interval"], f"{test['p']:.2g}", after]
+            lines.append(cells)
+    head = ["variant", "against", "finds", "finds", "points", "95% interval", "p"]
+    return markdown(head + ["Holm"], lines) if lines else ""
