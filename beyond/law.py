@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Patch, Wedge
 
 import data
-from beyond import lead, runs, stats, sweep
+from beyond import lead, logistic, runs, stats, sweep
 from beyond.lead import LEAD, PARTING
 from beyond.networks import decide
 
@@ -125,63 +125,6 @@ def run(variant, seed, settings, device):
     return row
 
 
-# Logistic regression
-
-
-def logistic(x, successes, trials, steps=60, ridge=1e-6):
-    """Fit success to x by logistic regression: x (cells, k) with an intercept added,
-    successes and trials (..., cells). Returns the coefficients (..., 1 + k), the
-    intercept first, and the log-likelihood (...).
-
-    Newton's steps, each at most 2 long. Where the cells are separated, all failures on
-    one side and all successes on the other, the likelihood grows with the coefficients
-    without end. A ridge of 1e-6 stops them there. It takes less than 0.001 from the
-    likelihood, so that the ratio of two likelihoods is what it would be without it.
-    """
-    X = np.column_stack((np.ones(len(x)), x))  # (cells, 1 + k)
-    successes = np.asarray(successes, float)
-    trials = np.asarray(trials, float)
-    coefficients = np.zeros((*successes.shape[:-1], X.shape[1]))
-    for _ in range(steps):
-        p = expit(coefficients @ X.T)  # (..., cells)
-        slope = (successes - trials * p) @ X - ridge * coefficients
-        weights = (trials * p * (1 - p))[..., None]
-        bend = X.T @ (weights * X) + ridge * np.eye(X.shape[1])
-        step = np.linalg.solve(bend, slope[..., None])[..., 0]
-        length = np.linalg.norm(step, axis=-1, keepdims=True)
-        coefficients = coefficients + step / np.maximum(1, length / 2)
-    logits = coefficients @ X.T
-    likelihood = -successes * np.logaddexp(0, -logits)
-    likelihood -= (trials - successes) * np.logaddexp(0, logits)
-    return coefficients, likelihood.sum(-1)
-
-
-def expit(x):
-    """Return 1 / (1 + exp(-x)), which does not overflow."""
-    return 0.5 * (1 + np.tanh(x / 2))
-
-
-def ratio_test(x, successes, trials, column):
-    """Return what the likelihood ratio test says of one coefficient: its estimate and p.
-    x is (cells, k), column is that of x which the test leaves out."""
-    coefficients, with_it = logistic(x, successes, trials)
-    _, without = logistic(np.delete(x, column, axis=1), successes, trials)
-    twice = max(0.0, 2 * float(with_it - without))
-    return float(coefficients[1 + column]), math.erfc(math.sqrt(twice / 2))
-
-
-def half_at(x, successes, trials):
-    """Return the x (...) at which half of the runs succeed, where x (cells,) are
-    logarithms of the feed ratio and success falls with x. Where the fit does not fall it
-    is infinite, with a minus if most runs fail."""
-    coefficients, _ = logistic(x[:, None], successes, trials)
-    intercept = coefficients[..., 0]
-    slope = coefficients[..., 1]
-    mostly = np.where(2 * np.sum(successes, -1) > np.sum(trials, -1), np.inf, -np.inf)
-    falls = slope < -1e-6
-    return np.where(falls, -intercept / np.where(falls, slope, 1), mostly)
-
-
 # What the runs amount to
 
 
@@ -252,9 +195,9 @@ def observed_threshold(rows, name, draws=DRAWS):
             there[places[row["seed"]], cell] = 1
     generator = np.random.default_rng(0)
     drawn = generator.multinomial(len(places), [1 / len(places)] * len(places), draws)
-    sample = half_at(x, drawn @ found, drawn @ there)  # (draws,)
+    sample = logistic.half_at(x, drawn @ found, drawn @ there)  # (draws,)
     low, high = np.quantile(sample, (0.025, 0.975), method="inverted_cdf")
-    return 2 ** float(half_at(x, successes, trials)), 2**low, 2**high
+    return 2 ** float(logistic.half_at(x, successes, trials)), 2**low, 2**high
 
 
 def one_alone(row):
@@ -292,10 +235,10 @@ def tests(rows):
     found = []
 
     def coefficient(text, x, successes, trials, column):
-        if len(np.unique(x, axis=0)) <= x.shape[1]:  # too few cells for so many numbers
+        if not logistic.determined(x):  # too few cells so far
             found.append([text, int(sum(trials)), "", None])
             return
-        estimate, p = ratio_test(x, successes, trials, column)
+        estimate, p = logistic.ratio_test(x, successes, trials, column)
         found.append([text, int(sum(trials)), f"{estimate:+.2f} a doubling", p])
 
     for name in ("dual", "independent"):
@@ -525,7 +468,7 @@ def draw_diagram(ax, rows, name):
     ax.set_xticks(range(len(FEEDS)), labels, fontsize=10)
     ax.set_yticks(range(len(SHARPNESS)), SHARPNESS, fontsize=10)
     ax.set_xlabel("feed ratio: how much a lead is fed for a parting", fontsize=10)
-    ax.set_title(runs.NETWORKS[name].title.capitalize() + "\n", fontsize=12)
+    ax.set_title(runs.NETWORKS[name].title + "\n", fontsize=12)
 
 
 def plot(rows):
@@ -565,7 +508,7 @@ def summary(rows):
         if observed is not None and len(ratios):
             half, low, high = observed
             lines.append(
-                f"{runs.NETWORKS[name].title.capitalize()}: half of the runs succeed at "
+                f"{runs.NETWORKS[name].title}: half of the runs succeed at "
                 f"a feed ratio of {as_ratio(half)} ({as_ratio(low)} to {as_ratio(high)})"
                 f"; predicted is {as_ratio(np.median(ratios))}."
             )
@@ -598,6 +541,8 @@ QUESTION = sweep.Question(
     run=run,
     loss=runs.loss,
     report=report,
+    settings=runs.Settings(),
+    fixed=runs.FIXED,
     default=tuple(VARIANTS),
 )
 

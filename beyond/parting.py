@@ -26,7 +26,7 @@ SEEN = 32  # test images on which scores and Gram matrices are measured
 RATES_AT = (0, 5, 10, 20, 30, 40, 60, 80, 120)  # training steps with a Gram matrix
 RATES_UP_TO = 10  # Gram matrices are measured on seeds below this
 LEADS_AT = (40, 120, 400)  # training steps whose leads are in the table
-BETA = 100.0  # of all rows
+BETA = runs.Settings().beta  # of all rows
 
 # Where |delta_left| or |delta_right| first exceeds this bound, the signs of both are to
 # tell how a run ends. The bound was chosen on seeds from 1000 up, of 0.02, 0.05, 0.1 and
@@ -426,6 +426,8 @@ QUESTION = sweep.Question(
     run=run,
     loss=runs.loss,
     report=report,
+    settings=runs.Settings(),
+    fixed=runs.FIXED,
     files=("seeds_200_259/parting", "seeds_1000_1009/parting"),
     default=tuple(VARIANTS),
 )
