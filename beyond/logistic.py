@@ -59,11 +59,13 @@ def ratio_test(x, successes, trials, column):
 
 def half_at(x, successes, trials):
     """Return the x (...) at which half of the runs succeed, where x (cells,) are
-    logarithms of the feed ratio and success falls with x. Where the fit does not fall it
-    is infinite, with a minus if most runs fail."""
+    logarithms of the feed ratio and success falls with x. Where all runs succeed, or most
+    do and the fit does not fall, it is plus infinity; for failures minus infinity."""
     coefficients, _ = fit(x[:, None], successes, trials)
     intercept = coefficients[..., 0]
     slope = coefficients[..., 1]
-    mostly = np.where(2 * np.sum(successes, -1) > np.sum(trials, -1), np.inf, -np.inf)
-    falls = slope < -1e-6
-    return np.where(falls, -intercept / np.where(falls, slope, 1), mostly)
+    succeed = np.sum(successes, -1)
+    every = np.sum(trials, -1)
+    falls = (slope < 0) & (succeed > 0) & (succeed < every)
+    place = -intercept / np.where(falls, slope, 1)
+    return np.where(falls, place, np.where(2 * succeed > every, np.inf, -np.inf))
