@@ -25,7 +25,8 @@ DPI = 80
 FRAMES = 28  # of a film, at most
 FRAME = 125  # milliseconds of a frame
 STILL = 2500  # milliseconds for which the last frame stands still
-COLOURS = 96  # of a film: few make a small file
+COLOURS = 96  # of a film, beside the greys: few make a small file
+GREYS = 32
 PIXEL = 2 / DPI  # inches: a pixel of an image is two pixels wide
 GAP = 5 / DPI  # inches between two images
 
@@ -91,16 +92,26 @@ def save(path, title, each, history, frames, images, parts):
         canvas.draw()
         pictures.append(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]))
 
-    # All frames have the colours of one palette, so that what stands still stays the same.
-    # It is made from a list of all colours, each once, so that rare ones are in it too.
-    every = np.concatenate([np.asarray(picture).reshape(-1, 3) for picture in pictures])
-    colours = np.unique(every // 8 * 8, axis=0)[None]  # (1, colours, 3)
-    palette = Image.fromarray(colours).quantize(COLOURS)
+    palette = palette_of(pictures)
     few = []
     for picture in pictures:
         few.append(picture.quantize(palette=palette, dither=Image.Dither.NONE))
     durations = [FRAME] * (len(few) - 1) + [STILL]
     few[0].save(path, save_all=True, append_images=few[1:], duration=durations, loop=0)
+
+
+def palette_of(pictures):
+    """Return one palette for all these pictures, as an image, so that what stands still
+    in a film stays the same: greys, and colours that are chosen from a list in which each
+    colour of the pictures is once."""
+    every = np.concatenate([np.asarray(picture).reshape(-1, 3) for picture in pictures])
+    colours = np.unique(every // 8 * 8, axis=0)
+    coloured = np.ptp(colours.astype(int), axis=1) > 16
+    chosen = Image.fromarray(colours[coloured][None]).quantize(COLOURS).getpalette()
+    greys = np.linspace(0, 255, GREYS).round().astype(int).repeat(3)
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([*greys.tolist(), *chosen[: 3 * COLOURS]])
+    return palette
 
 
 def main(argv=None):

@@ -110,7 +110,7 @@ def push_needed(shares, weights, beta, tau):
     return torch.logit(shares) / beta + tau * torch.logit(of_all)
 
 
-def fixed_sums_value(scores, rows, columns, beta, rounds=2000):
+def fixed_sums_value(scores, rows, columns, beta, rounds=500):
     """Return the largest <P, S> + entropy of P / beta over all P (D, G) with these sums
     of rows (D,) and of columns (G,), by scaling rows and columns in turn (Sinkhorn)."""
     kernel = beta * scores  # (D, G), a logarithm

@@ -14,10 +14,10 @@ def fit(x, successes, trials, steps=60, ridge=1e-6):
     successes and trials (..., cells). Returns the coefficients (..., 1 + k), the
     intercept first, and the log-likelihood (...).
 
-    Newton's steps, each at most 2 long. Where the cells are separated, all failures on
-    one side and all successes on the other, the likelihood grows with the coefficients
-    without end. A ridge of 1e-6 stops them there. It takes less than 0.001 from the
-    likelihood, so that the ratio of two likelihoods is what it would be without it.
+    Newton's steps. Where the cells are separated, all failures on one side and all
+    successes on the other, the likelihood grows with the coefficients without end. A
+    ridge of 1e-6 stops them there. It takes less than 0.001 from the log-likelihood, so
+    that the ratio of two likelihoods is what it would be without it.
     """
     X = np.column_stack((np.ones(len(x)), x))  # (cells, 1 + k)
     successes = np.asarray(successes, float)
@@ -29,8 +29,7 @@ def fit(x, successes, trials, steps=60, ridge=1e-6):
         weights = (trials * p * (1 - p))[..., None]
         bend = X.T @ (weights * X) + ridge * np.eye(X.shape[1])
         step = np.linalg.solve(bend, slope[..., None])[..., 0]
-        length = np.linalg.norm(step, axis=-1, keepdims=True)
-        coefficients = coefficients + step / np.maximum(1, length / 2)
+        coefficients = coefficients + step
     logits = coefficients @ X.T
     likelihood = -successes * np.logaddexp(0, -logits)
     likelihood -= (trials - successes) * np.logaddexp(0, logits)

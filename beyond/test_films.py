@@ -57,6 +57,7 @@ def test_both_ends_orange_and_what_is_unlearned_is_blue(tmp_path):
     red, _, blue = colour_of_common_region(film, parts)
     assert blue > red
     film.seek(film.n_frames - 1)
+    assert film.convert("RGB").getpixel((0, 0)) == (255, 255, 255)
     # A quarter of its pixels are dots, which are darker, and its edge is dashed.
     expected = np.array(data.ORANGE) * 0.9
     assert colour_of_common_region(film, parts) == pytest.approx(expected, abs=0.08)

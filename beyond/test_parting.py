@@ -60,6 +60,20 @@ def test_the_rule_between_answers_with_the_best_shares_of_all(tau):
     assert answered[1].item() == pytest.approx(grid[best_right], abs=0.002)
 
 
+def test_with_fixed_shares_the_best_is_that_of_a_large_tau():
+    scores = 0.2 * torch.rand(1, 2, 3, generator=generator(4)).double()
+    weights = torch.tensor([[0.2, 0.3, 0.5]]).double()
+    even = torch.tensor([0.5, 0.5]).double()
+
+    def value(scores):
+        return lead.fixed_sums_value(scores, even, weights[0], 20.0)
+
+    fixed = jacobian(value, scores[0])
+    assert fixed.sum(1) == pytest.approx([0.5, 0.5], abs=1e-6)
+    answered = rules.answered(scores, weights, 20.0, 1e4)[0]
+    assert fixed.numpy() == pytest.approx(answered.numpy(), abs=1e-4)
+
+
 def test_tau_and_feed_ratio_are_each_other_s_inverse():
     for ratio in (1, 1 / 2, 1 / 32):
         assert lead.feed_ratio(100, lead.tau_of(ratio, 100)) == pytest.approx(ratio)
