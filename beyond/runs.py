@@ -206,19 +206,20 @@ def run(v, seed, s, device, look=None):
     if v.shown:
         row.update(tested_where_shown(net, s, seed, device, coins))
     elif getattr(net, "sees_mask", False):
-        by_left, by_right = data.groupings(parts).unbind(1)  # each (n, 2, H, W)
-        row["shown"] = {
-            "left": second_decision(net, images, parts, by_left),
-            "right": second_decision(net, images, parts, by_right),
-        }
+        row["shown"] = shown_a_truth(net, images, parts)
     return row
 
 
-def second_decision(net, images, parts, shown):
-    """Return the share of images of each outcome of the last decision when it is shown
-    one truth (n, 2, H, W) in place of the first decision."""
-    measured = data.measure(decide(net, images, shown), parts)
-    return measured["decisions"][-1]["outcome_share"]
+def shown_a_truth(net, images, parts):
+    """Return what the last decision is when it is shown a truth in place of the first
+    decision: for the left and for the right one the share of images of each outcome."""
+    by_left, by_right = data.groupings(parts).unbind(1)  # each (n, 2, H, W)
+    if_left = data.measure(decide(net, images, by_left), parts)
+    if_right = data.measure(decide(net, images, by_right), parts)
+    return {
+        "left": if_left["decisions"][-1]["outcome_share"],
+        "right": if_right["decisions"][-1]["outcome_share"],
+    }
 
 
 def reply(row):

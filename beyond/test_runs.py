@@ -12,7 +12,6 @@ import exp_dual
 import exp_recurrent
 import exp_single
 from beyond import breaks, controls, runs, sweep
-from beyond.networks import decide
 
 QUICK = runs.Settings(epochs=1, steps_per_epoch=6, held_out=8, m=0.7)
 WORDS = ["--epochs", "1", "--steps-per-epoch", "6", "--test-images", "8", "--m", "0.7"]
@@ -233,18 +232,17 @@ def test_a_second_decision_is_told_its_own_truth_and_replies(left, right, said):
     assert runs.reply(made_up(0, ["left", "right"], True)) is None
 
 
-def test_the_second_decision_is_asked_what_it_says_to_a_truth():
-    class Copy(torch.nn.Module):
-        """Its second decision repeats the first one, or what it is shown."""
+class Copy(torch.nn.Module):
+    """Its first decision is empty, its second one is what it is shown."""
 
-        def forward(self, images, shown):
-            return 20 * torch.stack((0 * shown, shown), 1) - 10
+    def forward(self, images, shown):
+        return 20 * torch.stack((0 * shown, shown), 1) - 10
 
+
+def test_the_last_decision_is_asked_what_it_says_to_each_truth():
     images, parts = runs.held_out(QUICK, 0, "cpu")
-    by_left, by_right = data.groupings(parts).unbind(1)
-    assert runs.second_decision(Copy(), images, parts, by_left) == {"left": 1.0}
-    assert runs.second_decision(Copy(), images, parts, by_right) == {"right": 1.0}
-    assert decide(Copy(), images, by_left).shape[1] == 2
+    said = runs.shown_a_truth(Copy(), images, parts)
+    assert said == {"left": {"left": 1.0}, "right": {"right": 1.0}}
 
 
 def test_bars_are_as_wide_as_the_shares_of_the_outcomes():
