@@ -23,24 +23,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-import common
 import data
-import exp_recurrent
-import pictures
-from beyond import left_right, predict, sweep, yours
-from beyond.left_right import FOUND, ONE, TWO
+from beyond import predict, runs, stats, sweep, yours
 from beyond.losses import LOSSES
 from beyond.networks import Variant
 from beyond.yours import ABOUT, known, said
 
-FILES, SEEDS = ("losses",), 20
-Settings, FIXED = exp_recurrent.Settings, left_right.FIXED
-NETS = {
-    "": ("UNet", ONE, "hard"),
-    "-heads": ("UNet", TWO, "hard"),
-    "-recurrent": ("RecurrentUNet", {}, "hard"),
-    "-heads-matched": ("UNet", TWO, "matched"),
-}
+ONE = {"out_channels": 2}
+TWO = {"out_channels": 4}
 
 
 @dataclass(frozen=True)
@@ -50,12 +40,20 @@ class Trained(Variant):
     loss: str = ""
 
 
-VARIANTS = {
-    name + end: Trained(ABOUT[name][0] + end.replace("-", ", "), net, options, rule, loss=name)
-    for end, (net, options, rule) in NETS.items()
-    for name in LOSSES
-}
-DEFAULT = list(VARIANTS)
+VARIANTS = {}
+for name in LOSSES:
+    title = ABOUT[name][0]
+    VARIANTS[name] = Trained(f"{title}, one decision", "UNet", ONE, "hard", loss=name)
+    VARIANTS[f"{name}-heads"] = Trained(
+        f"{title}, two heads", "UNet", TWO, "hard", loss=name
+    )
+    VARIANTS[f"{name}-recurrent"] = Trained(
+        f"{title}, recurrent", "Recurrent", {}, "hard", loss=name
+    )
+    VARIANTS[f"{name}-heads-matched"] = Trained(
+        f"{title}, two heads, matched", "UNet", TWO, "matched", loss=name
+    )
+ENDS = ("", "-heads", "-recurrent", "-heads-matched")  # of the keys of a loss
 KINDS = {  # headings, by what predict says
     "ends tie": "The two ends tie, a share between loses",
     "one end": "One end is best",
@@ -91,12 +89,17 @@ def objective(u, logits, truths, rule="hard"):
     if D == 1:
         chosen = logits.expand(-1, G, -1, -1, -1)
     else:
-        z = logits.detach().repeat_interleave(G, 1).flatten(0, 1)  # (n D G, 2 or 3, H, W)
+        z = (
+            logits.detach().repeat_interleave(G, 1).flatten(0, 1)
+        )  # (n D G, 2 or 3, H, W)
         t = truths.repeat(1, D, 1, 1, 1).flatten(0, 1)
         alone = torch.vmap(lambda z, t: u(z[None], t[None]))(z, t).view(n, D, G)
         best = alone.argmin(1)  # (n, G), the decision of each truth
         if rule == "matched":
-            one, other = alone[:, 0, 0] + alone[:, 1, 1], alone[:, 0, 1] + alone[:, 1, 0]
+            one, other = (
+                alone[:, 0, 0] + alone[:, 1, 1],
+                alone[:, 0, 1] + alone[:, 1, 0],
+            )
             best = torch.stack((one > other, one <= other), 1).long()
         chosen = logits[torch.arange(n, device=best.device)[:, None], best]
     return u(chosen.flatten(0, 1), truths.flatten(0, 1))
@@ -108,19 +111,23 @@ def loss_of(u, net, s, generator, rule="hard"):
     return objective(u, decide(net, images, u)[0], data.groupings(parts), rule)
 
 
-def batch(v, net, s, generator):
-    """Draw a batch for the network of a Variant: [its loss]."""
-    return [loss_of(known(v.loss), net, s, generator, v.rule)]
+def loss(v, net, s, generator):
+    """Draw a batch and return the loss of a Variant's network."""
+    return loss_of(known(v.loss), net, s, generator, v.rule)
 
 
 def train(u, net, s, seed, device, rule="hard"):
     """Train a network with a loss and test it: a dict of what it ends in, for a row."""
     net = net.to(device, memory_format=torch.channels_last)
     optimiser = torch.optim.Adam(net.parameters(), s.learning_rate, fused=True)
-    generator = torch.Generator(device).manual_seed(seed + data.SEEDS)
+    generator = data.stream(seed, "training", device)
     steps = s.epochs * s.steps_per_epoch
-    seconds = sweep.train(net, optimiser, lambda _: [loss_of(u, net, s, generator, rule)], steps)
-    images, parts = data.held_out(s, seed, device)
+
+    def batch_loss(progress):
+        return loss_of(u, net, s, generator, rule)
+
+    seconds = sweep.train(net, optimiser, batch_loss, steps)
+    images, parts = runs.held_out(s, seed, device)
     with torch.no_grad():
         _, masks = decide(net, images, u)
     cut = data.measure((masks > 0.5).float(), parts)
@@ -129,18 +136,18 @@ def train(u, net, s, seed, device, rule="hard"):
         "seconds": seconds,
         "outcome": " + ".join(sorted(d["outcome"] for d in cut["decisions"])),
         "oracle_exact": cut["oracle_exact"],
-        "found": cut["oracle_exact"] >= FOUND,
+        "found": cut["oracle_exact"] >= runs.FOUND,
         "shares": [[d["common_left"], d["common_right"]] for d in decisions],
     }
 
 
 def run(v, seed, s, device):
     """Train a Variant: the end of a row."""
-    net = v.build(s, torch.Generator().manual_seed(seed))
+    net = v.build(s, data.stream(seed, "weights"))
     return train(known(v.loss), net, s, seed, device, v.rule)
 
 
-def summarise(runs):
+def summarise(rows):
     """For each trained loss what predict says, without its curves, and what came out: {name: dict}.
 
     measured: the shares of the common region that the single networks give, left and right; off:
@@ -148,17 +155,27 @@ def summarise(runs):
     heads, recurrent, matched: the runs that find the two groupings."""
     summary = {}
     for name in LOSSES:
-        own = {end: sweep.of(runs, name + end) for end in NETS}
+        own = {end: sweep.of(rows, name + end) for end in ENDS}
         if not any(own.values()):
             continue
         found = predict.predict(known(name))
         even = [pair[0] for pair in found["best"] if max(pair) == min(pair)]
         measured = [row["shares"][0] for row in own[""] if "shares" in row]
-        shares, best = torch.tensor(measured).view(-1, 2), torch.tensor(even or found["best"])
-        apart = (shares[..., None] - best).abs() if even else (shares[:, None] - best).abs().mean(2)
+        shares, best = (
+            torch.tensor(measured).view(-1, 2),
+            torch.tensor(even or found["best"]),
+        )
+        apart = (
+            (shares[..., None] - best).abs()
+            if even
+            else (shares[:, None] - best).abs().mean(2)
+        )
         keys = ("predicted", "kind", "slides_to", "cut")
         row = {key: found[key] for key in keys} | {"best": even or found["best"]}
-        row |= {"measured": measured, "off": apart.amin(-1).mean().item() if measured else None}
+        row |= {
+            "measured": measured,
+            "off": apart.amin(-1).mean().item() if measured else None,
+        }
         row["gets"] = Counter(r.get("outcome", "died") for r in own[""])
         for end in ("-heads", "-recurrent", "-heads-matched"):
             k, n = sum(r.get("found", False) for r in own[end]), len(own[end])
@@ -167,7 +184,7 @@ def summarise(runs):
                     "found": k,
                     "of": n,
                     "outcomes": Counter(r.get("outcome", "died") for r in own[end]),
-                    "interval": sweep.wilson(k, n) if n else None,
+                    "interval": stats.wilson(k, n) if n else None,
                 }
         summary[name] = row
     return dict(sorted(summary.items(), key=lambda item: order(item[1])))
@@ -180,15 +197,30 @@ def order(row):
 
 def table(summary):
     """What summarise returns as a table in Markdown."""
-    head = ["loss", "from", "in", "predicted share", "1/2 slides to", "cut at 1/2", "off"]
+    head = [
+        "loss",
+        "from",
+        "in",
+        "predicted share",
+        "1/2 slides to",
+        "cut at 1/2",
+        "off",
+    ]
     head += ["gives the region to", "two heads", "two passes", "two heads, matched"]
     lines = []
     for name, r in summary.items():
         off = "-" if r["off"] is None else f"{r['off']:.3f}"
         gets = ", ".join(f"{end} {count}" for end, count in r["gets"].items())
-        cells = [*ABOUT[name], said(r["predicted"]), said(r["slides_to"]), r["cut"], off, gets]
+        cells = [
+            *ABOUT[name],
+            said(r["predicted"]),
+            said(r["slides_to"]),
+            r["cut"],
+            off,
+            gets,
+        ]
         lines.append([*cells, *counts_found(r)])
-    return sweep.markdown(head, lines)
+    return stats.markdown(head, lines)
 
 
 def counts_found(row):
@@ -215,12 +247,20 @@ def draw(summary):
             ax.barh(y, high - low, 0.5, low, fc="0.85", ec="black", zorder=1)
         else:
             best = np.ravel(r["best"])
-            ax.plot(best, [y] * len(best), "D", ms=12, mfc="white", mec="black", clip_on=False)
+            ax.plot(
+                best,
+                [y] * len(best),
+                "D",
+                ms=12,
+                mfc="white",
+                mec="black",
+                clip_on=False,
+            )
         for end in np.unique(r["slides_to"]):
             if abs(end - 0.5) > 0.05:
                 arrow = {"arrowstyle": "->", "color": "0.5", "shrinkB": 6}
                 ax.annotate("", (end, y), (0.5, y), arrowprops=arrow)
-        for side, (colour, up) in enumerate(((pictures.RED, -0.2), (pictures.YELLOW, 0.2))):
+        for side, (colour, up) in enumerate(((data.RED, -0.2), (data.YELLOW, 0.2))):
             x = [pair[side] for pair in r["measured"]]
             look = {"s": 22, "color": colour, "ec": "black", "lw": 0.5, "zorder": 3}
             ax.scatter(x, [y + up] * len(x), clip_on=False, **look)
@@ -234,7 +274,11 @@ def draw(summary):
     ax.plot([0.5, 0.5], [-0.5, y], color="0.5", ls=":", zorder=0)
     ax.set_yticks(list(places), list(places.values()), fontsize=11.5)
     ax.set(xlim=(-0.02, 2.18), ylim=(y - 0.4, -1.6), xticks=np.linspace(0, 1, 5))
-    ax.set_xlabel("share of the common region that an instance is given", loc="left", fontsize=11.5)
+    ax.set_xlabel(
+        "share of the common region that an instance is given",
+        loc="left",
+        fontsize=11.5,
+    )
     ax.tick_params(labelsize=11.5)
     ax.spines[["top", "right"]].set_visible(False)
     ax.spines["bottom"].set_bounds(0, 1)
@@ -244,28 +288,63 @@ def draw(summary):
         Line2D([], [], label="predicted, the best share (two: they tie)", **diamond),
         Patch(fc="0.85", ec="black", label="predicted: all these are as good"),
         Line2D([], [], color="0.5", label="predicted, the way from 1/2 (arrow)"),
-        Line2D([], [], mfc=pictures.RED, label="trained: the left instance, a dot a seed", **dot),
-        Line2D([], [], mfc=pictures.YELLOW, label="trained: the right instance", **dot),
+        Line2D(
+            [],
+            [],
+            mfc=data.RED,
+            label="trained: the left instance, a dot a seed",
+            **dot,
+        ),
+        Line2D([], [], mfc=data.YELLOW, label="trained: the right instance", **dot),
     ]
-    fig.legend(handles=handles, ncols=3, fontsize=11.5, loc="outside lower center", frameon=False)
-    fig.suptitle("What a loss does with a region that either of two instances could own")
+    fig.legend(
+        handles=handles,
+        ncols=3,
+        fontsize=11.5,
+        loc="outside lower center",
+        frameon=False,
+    )
+    fig.suptitle(
+        "What a loss does with a region that either of two instances could own"
+    )
     return fig
 
 
-def report(runs):
+def report(rows):
     """The summary, its picture and its table, see sweep."""
-    summary = summarise(runs)
+    summary = summarise(rows)
     numbers = {"experiment": "losses", "losses": summary}
-    return {"losses.json": numbers, "losses.png": draw(summary)}, table(summary)
+    saved = {"losses.json": numbers, "losses.png": draw(summary)}
+    learned = [r for r in summary.values() if r["off"] is not None]
+    worst = max((r["off"] for r in learned), default=0)
+    near = sum(r["off"] < 0.05 for r in learned)
+    said = f"{near} of {len(learned)} losses end within 0.05 of the predicted share;"
+    said += f" the others are at most {worst:.2f} off."
+    caption = "Where each loss was predicted to end, and where it ended"
+    return saved, f"{said}\n\n{caption}\n\n{table(summary)}"
+
+
+QUESTION = sweep.Question(
+    name="losses",
+    about=__doc__,
+    variants=VARIANTS,
+    run=run,
+    loss=loss,
+    report=report,
+    settings=runs.Settings(),
+    fixed=runs.FIXED,
+    default=tuple(VARIANTS),
+)
 
 
 def main(argv=None):
     """See sweep.main and, for what is your own, beyond/yours.py."""
     argv = sys.argv[1:] if argv is None else argv
-    if {flag.partition("=")[0] for flag in argv} & {"--loss", "--masks", "--truths", "--train"}:
+    own = {"--loss", "--masks", "--truths", "--train"}
+    if {flag.partition("=")[0] for flag in argv} & own:
         return yours.main(argv, __doc__, train)
-    return sweep.main("landing", argv)
+    return sweep.main(QUESTION, argv)
 
 
 if __name__ == "__main__":
-    common.script(main)
+    main()

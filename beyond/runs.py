@@ -206,19 +206,20 @@ def run(v, seed, s, device, look=None):
     if v.shown:
         row.update(tested_where_shown(net, s, seed, device, coins))
     elif getattr(net, "sees_mask", False):
-        by_left, by_right = data.groupings(parts).unbind(1)  # each (n, 2, H, W)
-        row["shown"] = {
-            "left": second_decision(net, images, parts, by_left),
-            "right": second_decision(net, images, parts, by_right),
-        }
+        row["shown"] = shown_a_truth(net, images, parts)
     return row
 
 
-def second_decision(net, images, parts, shown):
-    """Return the share of images of each outcome of the last decision when it is shown
-    one truth (n, 2, H, W) in place of the first decision."""
-    measured = data.measure(decide(net, images, shown), parts)
-    return measured["decisions"][-1]["outcome_share"]
+def shown_a_truth(net, images, parts):
+    """Return what the last decision is when it is shown a truth in place of the first
+    decision: for the left and for the right one the share of images of each outcome."""
+    by_left, by_right = data.groupings(parts).unbind(1)  # each (n, 2, H, W)
+    if_left = data.measure(decide(net, images, by_left), parts)
+    if_right = data.measure(decide(net, images, by_right), parts)
+    return {
+        "left": if_left["decisions"][-1]["outcome_share"],
+        "right": if_right["decisions"][-1]["outcome_share"],
+    }
 
 
 def reply(row):
@@ -323,6 +324,54 @@ def table(rows):
     return stats.markdown(head, lines)
 
 
+def grouped(rows, headings):
+    """Return {heading: rows of summarise} of {heading: variants}, where there are any."""
+    by_variant = {row["variant"]: row for row in rows}
+    groups = {}
+    for heading, variants in headings.items():
+        own = [by_variant[key] for key in variants if key in by_variant]
+        if own:
+            groups[heading] = own
+    return groups
+
+
+def tables(rows, headings):
+    """Return a table in Markdown for each of {heading: variants} that has rows, with the
+    heading as its caption, and a word on what the columns are."""
+    text = [ABOUT] if rows else []
+    for heading, own in grouped(rows, headings).items():
+        text += [heading, table(own)]
+    replied = [row for row in rows if row["replies"]]
+    if replied:
+        text += [REPLIES, stats.markdown(["variant", *ANSWERS], map(replies, replied))]
+    return "\n\n".join(text)
+
+
+ANSWERS = ("same", "opposite", "unclear")
+REPLIES = """What is the second decision where it is shown, in place of the first one, the
+grouping that it gives itself? (runs that find both)"""
+
+
+def replies(row):
+    """Return the cells of a row of summarise in the table of replies."""
+    return [row["title"], *(row["replies"].get(said, 0) for said in ANSWERS)]
+
+
+ABOUT = f"""The tables: how many runs find both groupings, the training step from which every
+recorded batch is found (the median of these runs) and what the decisions end in.
+{NOTE}."""
+
+
+def said(about, rows, keys):
+    """Return in a sentence how many runs of these variants find both groupings, "" where
+    none of them has rows."""
+    counts = []
+    for row in rows:
+        if row["variant"] in keys:
+            counts.append(f"{row['title']} {row['found']} of {row['of']}")
+    return f"{about}: {'; '.join(counts)}." if counts else ""
+
+
 # How an outcome is drawn: as data.paint has it, and told apart without colours too.
 LOOKS = {
     "left": {"fc": data.RED},
@@ -367,21 +416,25 @@ def draw_bar(ax, y, row):
         left += share
 
 
-def bars(groups, title):
-    """Draw what runs end in: {heading: rows of summarise}, a bar a variant, and how often
-    both groupings are found. Returns the Figure."""
+def bars(rows, headings, title):
+    """Draw what runs end in, a bar a variant, and how often both groupings are found.
+    rows are those of summarise; headings are {heading: variants below it}. Returns the
+    Figure, None where none of the variants has rows."""
+    groups = grouped(rows, headings)
     every = []
-    for rows in groups.values():
-        every.extend(rows)
+    for own in groups.values():
+        every.extend(own)
+    if not every:
+        return None
     height = 2.2 + 0.4 * len(every) + 0.3 * len(groups)
     fig = Figure(figsize=(11, height), layout="constrained")
     ax, right = fig.subplots(1, 2, sharey=True, width_ratios=(1.9, 1))
     y = 0.0
     titles = {}
-    for heading, rows in groups.items():
+    for heading, own in groups.items():
         ax.text(0, y, heading, weight="bold", va="center", fontsize=10.5)
         y += 0.75
-        for row in rows:
+        for row in own:
             draw_bar(ax, y, row)
             right.plot(row["interval"], [y, y], "k|-")
             right.plot(row["found"] / row["of"], y, "ko", ms=7)
@@ -395,7 +448,7 @@ def bars(groups, title):
     ax.set_title("What the decisions end in, in how many runs", fontsize=11)
     right.set_xlim(-0.05, 1.6)
     right.set_xticks(np.linspace(0, 1, 5))
-    right.set_xlabel("share of the runs, with its 95% interval")
+    right.set_xlabel("share, with its 95% interval")
     right.set_title("Runs that find both groupings", fontsize=11)
     right.grid(axis="x", color="0.85")
     right.tick_params(axis="y", length=0)
