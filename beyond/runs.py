@@ -243,8 +243,9 @@ def summarise(runs, variants):
     found: how many found both groupings, interval: Wilson's; median_step: of found_at,
     over those that did; outcomes: how many ended in each; replies: how many replied in
     each way; pairs, score: means of oracle_exact and of score. A run that died did not
-    find them. shown_any, shown_each: where images show their owner, means of what
-    tested_where_shown gives.
+    find them. Where images show their owner, both_right counts the runs in which both
+    decisions are right in 99% of them, and own_side those in which each decision is right
+    in half of them: it keeps its side.
     """
     rows = []
     for key, v in variants.items():
@@ -278,9 +279,10 @@ def summary_of(key, v, own):
     }
     if good:
         row["median_step"] = statistics.median(run["found_at"] for run in good)
-    if v.shown and lived:
-        row["shown_any"] = statistics.mean(run["shown_any"] for run in lived)
-        row["shown_each"] = np.mean([run["shown_each"] for run in lived], 0).tolist()
+    if v.shown:
+        each = np.array([run["shown_each"] for run in lived]).reshape(-1, 2)
+        row["both_right"] = int((each >= FOUND).all(1).sum())
+        row["own_side"] = int((abs(each - 0.5) < 0.01).all(1).sum())
     return row
 
 
@@ -316,9 +318,9 @@ def table(rows):
         low, high = row["interval"]
         step = "-" if row["median_step"] is None else f"{row['median_step']:g}"
         ends = ", ".join(f"{end} {count}" for end, count in row["outcomes"].items())
-        if "shown_each" in row:
-            right = " and ".join(f"{share:.0%}" for share in row["shown_each"])
-            ends += f"; shown, each right in {right}"
+        if "both_right" in row:
+            ends += f"; where the owner shows both are right in {row['both_right']}"
+            ends += f" and each keeps its side in {row['own_side']}"
         cells = [row["title"], count_of(row), f"{low:.0%} to {high:.0%}", step, ends]
         lines.append([*cells, seeds_that_fail(row), f"{row['parameters']:,}"])
     return stats.markdown(head, lines)

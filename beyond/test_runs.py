@@ -191,6 +191,21 @@ def test_a_summary_counts_runs_and_one_that_died_did_not_find_both():
     assert [row["found_seeds"], row["failed_seeds"]] == [[0, 1], [2, 3, 4]]
 
 
+def test_where_the_owner_shows_runs_are_counted_by_what_their_decisions_do():
+    ends = ["left", "right"]
+    rows = {
+        ("dual", 0): made_up(0, ends, True, shown_each=[1.0, 0.995]),
+        ("dual", 1): made_up(1, ends, True, shown_each=[0.5, 0.5]),
+        ("dual", 2): made_up(2, ends, True, shown_each=[1.0, 0.5]),
+        ("dual", 3): {"seed": 3, "error": "no memory"},
+    }
+    v = replace(runs.TWO_HEADS, shown=0.5)
+    (row,) = runs.summarise(rows, {"dual": v})
+    assert [row["both_right"], row["own_side"]] == [1, 1]
+    said = "where the owner shows both are right in 1 and each keeps its side in 1 |"
+    assert said in runs.table([row])
+
+
 def test_a_count_says_where_left_and_right_is_not_both_found():
     assert runs.count_of(summary(*MIXED)) == "2 of 5 *1"
     assert runs.count_of(summary(*MIXED[:2])) == "2 of 2"
