@@ -454,7 +454,9 @@ def draw_diagram(ax, rows, name):
                 angle -= turn
             ax.add_patch(Circle((i, j), 0.3, fill=False, ec="black", lw=0.8))
             text = f"{ends['both groupings']}/{len(own)}"
-            ax.text(i, j - 0.43, text, ha="center", va="center", fontsize=9)
+            paper = {"fc": "white", "ec": "none", "pad": 0.5}
+            where = {"ha": "center", "va": "center", "fontsize": 9.5, "bbox": paper}
+            ax.text(i, j - 0.43, text, **where)
     ratios = rate_ratios(rows, name)
     if len(ratios):
         place = -math.log2(np.median(ratios))
