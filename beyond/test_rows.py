@@ -36,7 +36,8 @@ CUT = {
     "longer/controls": 80,
     "longer_seeds_1000_1002/controls": 48,
     "seeds_1000_1002/controls": 73,
-    "seeds_1000_1009/controls": 141,
+    "seeds_1000_1009/controls": 150,
+    "start": 210,
 }
 FILES = sorted(sweep.ROWS.rglob("*.jsonl"))
 

@@ -12,7 +12,6 @@ import exp_dual
 import exp_recurrent
 import exp_single
 from beyond import breaks, controls, runs, sweep
-from beyond.networks import decide
 
 QUICK = runs.Settings(epochs=1, steps_per_epoch=6, held_out=8, m=0.7)
 WORDS = ["--epochs", "1", "--steps-per-epoch", "6", "--test-images", "8", "--m", "0.7"]
@@ -192,6 +191,21 @@ def test_a_summary_counts_runs_and_one_that_died_did_not_find_both():
     assert [row["found_seeds"], row["failed_seeds"]] == [[0, 1], [2, 3, 4]]
 
 
+def test_where_the_owner_shows_runs_are_counted_by_what_their_decisions_do():
+    ends = ["left", "right"]
+    rows = {
+        ("dual", 0): made_up(0, ends, True, shown_each=[1.0, 0.995]),
+        ("dual", 1): made_up(1, ends, True, shown_each=[0.5, 0.5]),
+        ("dual", 2): made_up(2, ends, True, shown_each=[1.0, 0.5]),
+        ("dual", 3): {"seed": 3, "error": "no memory"},
+    }
+    v = replace(runs.TWO_HEADS, shown=0.5)
+    (row,) = runs.summarise(rows, {"dual": v})
+    assert [row["both_right"], row["own_side"]] == [1, 1]
+    said = "where the owner shows both are right in 1 and each keeps its side in 1 |"
+    assert said in runs.table([row])
+
+
 def test_a_count_says_where_left_and_right_is_not_both_found():
     assert runs.count_of(summary(*MIXED)) == "2 of 5 *1"
     assert runs.count_of(summary(*MIXED[:2])) == "2 of 2"
@@ -233,18 +247,17 @@ def test_a_second_decision_is_told_its_own_truth_and_replies(left, right, said):
     assert runs.reply(made_up(0, ["left", "right"], True)) is None
 
 
-def test_the_second_decision_is_asked_what_it_says_to_a_truth():
-    class Copy(torch.nn.Module):
-        """Its second decision repeats the first one, or what it is shown."""
+class Copy(torch.nn.Module):
+    """Its first decision is empty, its second one is what it is shown."""
 
-        def forward(self, images, shown):
-            return 20 * torch.stack((0 * shown, shown), 1) - 10
+    def forward(self, images, shown):
+        return 20 * torch.stack((0 * shown, shown), 1) - 10
 
+
+def test_the_last_decision_is_asked_what_it_says_to_each_truth():
     images, parts = runs.held_out(QUICK, 0, "cpu")
-    by_left, by_right = data.groupings(parts).unbind(1)
-    assert runs.second_decision(Copy(), images, parts, by_left) == {"left": 1.0}
-    assert runs.second_decision(Copy(), images, parts, by_right) == {"right": 1.0}
-    assert decide(Copy(), images, by_left).shape[1] == 2
+    said = runs.shown_a_truth(Copy(), images, parts)
+    assert said == {"left": {"left": 1.0}, "right": {"right": 1.0}}
 
 
 def test_bars_are_as_wide_as_the_shares_of_the_outcomes():
