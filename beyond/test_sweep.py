@@ -221,21 +221,28 @@ def test_a_sweep_trains_what_is_missing_and_goes_on_where_it_stopped(tmp_path, c
     assert sorted_out(*rows)[0] == rows
 
 
-def test_anew_trains_what_is_recorded_and_rows_draws_another_folder(
-    tmp_path, capsys, monkeypatch
-):
+@pytest.fixture
+def recorded(tmp_path, monkeypatch):
+    """Two recorded runs of the toy question."""
     monkeypatch.setattr(sweep, "ROWS", tmp_path / "rows")
     (tmp_path / "rows").mkdir()
     write(tmp_path / "rows/toy.jsonl", row_of(seed=0), row_of(seed=1))
+
+
+def test_what_is_recorded_is_trained_again_with_anew_alone(recorded, tmp_path, capsys):
     command(tmp_path / "a", "--seeds", "0")
     assert "0 of 1 runs are trained" in capsys.readouterr().out
-    command(
-        tmp_path / "b", "--anew", "--epochs", "3", "--seeds", "0", "--variants", "two"
-    )
+    command(tmp_path / "a", "--seeds", "0", "--anew")
     assert "1 of 1 runs are trained" in capsys.readouterr().out
-    drawn = command(tmp_path / "c", "--rows", str(tmp_path / "b"))
+    (row,) = sweep.read(tmp_path / "a/toy.jsonl")
+    assert row["outcome"] == "left + right"  # where the recorded one has "both"
+
+
+def test_rows_of_another_folder_are_drawn_with_their_own_settings(recorded, tmp_path):
+    command(tmp_path / "a", "--seeds", "0", "--variants", "two", "--epochs", "3")
+    drawn = command(tmp_path / "b", "--rows", str(tmp_path / "a"))
     assert drawn == {"toy.json": {"one": 0, "two": 1}}
-    assert sweep.read(tmp_path / "b/toy.jsonl")[0]["epochs"] == 3
+    assert sweep.read(tmp_path / "a/toy.jsonl")[0]["epochs"] == 3
 
 
 def ending(out, *words):
