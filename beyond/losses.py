@@ -26,7 +26,9 @@ def checked(loss):
     def run(p, t, **options):
         if p.ndim != 4 or p.shape != t.shape:
             shapes = f"{tuple(p.shape)} and {tuple(t.shape)}"
-            raise ValueError(f"masks and truths must both be (n, K, H, W), got {shapes}")
+            raise ValueError(
+                f"masks and truths must both be (n, K, H, W), got {shapes}"
+            )
         kind = torch.promote_types(p.dtype, torch.float32)
         with torch.autocast(p.device.type, enabled=False):
             return loss(p.to(kind), t.to(kind), **options)
@@ -174,7 +176,9 @@ def nnunet(p, t):
     return softmax(p, t).mean() + dice_batch(p, t).mean()
 
 
-softmax.exclusive = softmax_dice.exclusive = nnunet.exclusive = True  # see understand.py
+softmax.exclusive = softmax_dice.exclusive = nnunet.exclusive = (
+    True  # see understand.py
+)
 
 
 @checked
@@ -209,7 +213,9 @@ def skeleton(x, rounds=3):
     eroded (Shit et al. 2021)."""
 
     def erode(x):
-        return -torch.maximum(max_pool2d(-x, (3, 1), 1, (1, 0)), max_pool2d(-x, (1, 3), 1, (0, 1)))
+        return -torch.maximum(
+            max_pool2d(-x, (3, 1), 1, (1, 0)), max_pool2d(-x, (1, 3), 1, (0, 1))
+        )
 
     found = torch.zeros_like(x)
     for _ in range(rounds + 1):
@@ -294,6 +300,15 @@ def cropped(p, t):
 ALL = iou, dice, dice_squared, log_iou, log_dice, squared_iou, tversky_misses
 ALL += tversky_alarms, focal_tversky, lovasz, iou_batch, dice_batch, cross_entropy
 ALL += focal, mask2former, sam, softmax
-ALL += generalised_dice, log_cosh_dice, cl_dice, boundary, hausdorff, top_k, poly, unified_focal
+ALL += (
+    generalised_dice,
+    log_cosh_dice,
+    cl_dice,
+    boundary,
+    hausdorff,
+    top_k,
+    poly,
+    unified_focal,
+)
 ALL += softmax_dice, nnunet, bce_dice_logits, jaccard_metric, cropped
 LOSSES = {f.__name__.replace("_", "-"): f for f in ALL}

@@ -10,7 +10,15 @@ import math
 
 import torch
 
-from beyond.understand import EPS, Understood, blame, owned, seeded, understand, with_background
+from beyond.understand import (
+    EPS,
+    Understood,
+    blame,
+    owned,
+    seeded,
+    understand,
+    with_background,
+)
 
 DRAWS = 64  # of a loss that is random
 
@@ -33,7 +41,9 @@ def from_masks(mask_a, mask_b):
     parts = torch.stack((a & ~b, a & b, b & ~a)).float()
     for part, name in zip(parts, ("only in mask_a", "in both masks", "only in mask_b")):
         if not part.any():
-            raise ValueError(f"mask_a and mask_b must overlap in part: no pixel is {name}")
+            raise ValueError(
+                f"mask_a and mask_b must overlap in part: no pixel is {name}"
+            )
     return parts
 
 
@@ -52,12 +62,16 @@ class Mean:
             text = "it must draw its random numbers by torch, and hold a schedule still"
             raise ValueError(f"the loss differs from call to call: {text}")
         self.random = not math.isclose(first[0], other, rel_tol=1e-6, abs_tol=1e-12)
-        undecided, undecided_shares = torch.full_like(parts[None, 1:], middle), self.even(middle)
+        undecided, undecided_shares = (
+            torch.full_like(parts[None, 1:], middle),
+            self.even(middle),
+        )
         self.gradient = bool(self.slope(self.of, undecided).any())
         # How much of a slope is due to own parts and background, which EPS keeps from being right.
         one, two = (
             self.slope(
-                lambda x, k=k: self.of(owned(parts, x[None]), least=k * EPS), undecided_shares
+                lambda x, k=k: self.of(owned(parts, x[None]), least=k * EPS),
+                undecided_shares,
             )
             for k in (1, 2)
         )
@@ -94,9 +108,13 @@ class Mean:
 
     def at(self, places):
         """The loss at places, each (K,): (M, draws)."""
-        values = torch.stack([self.draws(owned(self.parts, x[None])) for x in places]).cpu()
+        values = torch.stack(
+            [self.draws(owned(self.parts, x[None])) for x in places]
+        ).cpu()
         if not values.isfinite().all():
-            raise ValueError(f"the loss must be finite, got {values[~values.isfinite()][0]}")
+            raise ValueError(
+                f"the loss must be finite, got {values[~values.isfinite()][0]}"
+            )
         return values
 
     def draws(self, masks, seed=None, least=EPS):
@@ -154,7 +172,9 @@ def elsewhere(K, exclusive):
     places = torch.cartesian_prod(*[ends] * K)
     if K > 2:
         middle = 1 / K if exclusive else 1 / 2
-        places = torch.cat([middle + t * (places - middle) for t in (0.25, 0.5, 0.75, 1)])
+        places = torch.cat(
+            [middle + t * (places - middle) for t in (0.25, 0.5, 0.75, 1)]
+        )
     return places[places.sum(1) < 1 + EPS] if exclusive else places
 
 
@@ -190,9 +210,15 @@ def cut(shares, exclusive, margin=0.04):
     1/2 or, where they exclude one another, if the largest class counts."""
     words = []
     for k, share in enumerate(shares):
-        rivals = [*shares[:k], *shares[k + 1 :], 1 - sum(shares)] if exclusive else [1 - share]
+        rivals = (
+            [*shares[:k], *shares[k + 1 :], 1 - sum(shares)]
+            if exclusive
+            else [1 - share]
+        )
         ahead = share - max(rivals)
-        words.append("given" if ahead > margin else "not given" if ahead < -margin else "toss-up")
+        words.append(
+            "given" if ahead > margin else "not given" if ahead < -margin else "toss-up"
+        )
     if words.count("given") == 1 and words.count("not given") == len(words) - 1:
         return "one owner"
     return words[0] if len(set(words)) == 1 else ", ".join(words)
@@ -201,7 +227,9 @@ def cut(shares, exclusive, margin=0.04):
 def checked(parts, truths, priors):
     """Parts (K + 1, H, W), and truths (G, K), each as often as priors say, see predict."""
     parts = torch.as_tensor(pair() if parts is None else parts).double()
-    masks = parts.ndim == 3 and 2 < len(parts) < 12 and ((parts == 0) | (parts == 1)).all()
+    masks = (
+        parts.ndim == 3 and 2 < len(parts) < 12 and ((parts == 0) | (parts == 1)).all()
+    )
     if not (masks and parts.any(-1).any(-1).all() and parts.sum(0).max() == 1):
         text = "parts must be masks (K + 1, H, W), K from 2 to 10, none empty, none overlapping"
         raise ValueError(f"{text}, got {tuple(parts.shape)}, {parts.unique()[:5]}")
@@ -213,15 +241,21 @@ def checked(parts, truths, priors):
         raise ValueError(f"truths and priors must be numbers: {e}") from None
     inside = truths.ndim == 2 and ((truths >= 0) & (truths <= 1)).all()
     if not inside or truths.shape[1] != K or not len(truths):
-        raise ValueError(f"truths must be (G, {K}) shares from 0 to 1, got {truths.tolist()}")
+        raise ValueError(
+            f"truths must be (G, {K}) shares from 0 to 1, got {truths.tolist()}"
+        )
     if priors is None:
         return parts, truths.to(parts)
     one_each = isinstance(priors, list) and len(priors) == len(truths)
     if not one_each or min(priors) < 0 or not 0 < sum(priors) < math.inf:
-        raise ValueError(f"priors must be {len(truths)} numbers from 0 up, got {priors}")
+        raise ValueError(
+            f"priors must be {len(truths)} numbers from 0 up, got {priors}"
+        )
     times = [round(100 * p / sum(priors)) for p in priors]
     if any(p and not k for p, k in zip(priors, times)):
-        raise ValueError(f"priors must be 0 or at least a hundredth of their sum, got {priors}")
+        raise ValueError(
+            f"priors must be 0 or at least a hundredth of their sum, got {priors}"
+        )
     times = torch.tensor([k // math.gcd(*times) for k in times])
     return parts, truths.repeat_interleave(times, 0).to(parts)
 
@@ -277,7 +311,9 @@ def predict(loss, parts=None, *, truths=None, priors=None, progress=None, **how)
     best = [[a] * K for a in best]
     doubts = errors(many - best_draws)
     as_good = costs <= curve.min() + slack + doubts
-    mixed = (places.amin(1) == 0) & (places.amax(1) == 1)  # some have it and others have not
+    mixed = (places.amin(1) == 0) & (
+        places.amax(1) == 1
+    )  # some have it and others have not
     if u.exclusive and kind == "in between" and as_good[mixed].all():
         predicted = kind = "flat"  # whichever way they share it
         best = places[as_good].tolist()
@@ -287,14 +323,24 @@ def predict(loss, parts=None, *, truths=None, priors=None, progress=None, **how)
 
     # Where shares that differ are better.
     apart = bool((costs < curve.min() - slack - doubts).any())
-    place = places[costs.argmin()] if apart else mean.even(shares[curve.argmin()].item())
+    place = (
+        places[costs.argmin()] if apart else mean.even(shares[curve.argmin()].item())
+    )
     place = mean.descend(place.to(parts), level)
     with torch.no_grad():
         deeper = mean(place).cpu() <= min(costs.min(), curve.min()) + slack / 100
     if deeper and place.max() - place.min() > 0.005:
         owner = sorted(place.tolist()) == [0] * (K - 1) + [1]
-        best = places[costs <= costs.min() + slack + doubts].tolist() if owner else [place.tolist()]
-        if not owner and K == 2 and mean(place.flip(0)).cpu() <= mean(place).cpu() + slack:
+        best = (
+            places[costs <= costs.min() + slack + doubts].tolist()
+            if owner
+            else [place.tolist()]
+        )
+        if (
+            not owner
+            and K == 2
+            and mean(place.flip(0)).cpu() <= mean(place).cpu() + slack
+        ):
             best.append(place.flip(0).tolist())
         kind = "one owner" if owner else "uneven"
         predicted = "one owner, either" if owner and len(best) == K else place.tolist()
@@ -312,7 +358,11 @@ def predict(loss, parts=None, *, truths=None, priors=None, progress=None, **how)
         slides_to = end.mean().item()
         low = max(int((shares - slides_to).abs().argmin()) - 1, 0)
         at = low + int(curve[low : low + 3].argmin())
-        if mean.random and kind == "in between" and abs(predicted - slides_to) < 2 * within:
+        if (
+            mean.random
+            and kind == "in between"
+            and abs(predicted - slides_to) < 2 * within
+        ):
             slides_to = predicted
         elif moved and kind != "flat" and abs(shares[at] - slides_to) < 0.02:
             slides_to = lowest(curve, shares, at)  # as exact as predicted

@@ -70,7 +70,9 @@ def blame(error):
     """An exception in one line: its type, its text, and the line that raised it, where there is
     one outside of the installed libraries that line."""
     frames = traceback.extract_tb(error.__traceback__)
-    frames = [f for f in frames if f.filename not in OURS and not f.filename.startswith("<")]
+    frames = [
+        f for f in frames if f.filename not in OURS and not f.filename.startswith("<")
+    ]
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
     text = lines[-1] if "TorchScript" in lines[0] else lines[0]
     if isinstance(error, ValueError) and not frames:
@@ -98,13 +100,17 @@ def arguments(loss):
     if hasattr(f, "schema"):  # scripted
         names = [argument.name for argument in f.schema.arguments]
     first, second = [name for name in [*names, "", ""] if name != "self"][:2]
-    return [re.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower() for name in (first, second)]
+    return [
+        re.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower() for name in (first, second)
+    ]
 
 
 def truth_first(names):
     """Whether the truth is the first of two arguments, by their names: True, False, or None where
     they do not say."""
-    one, other = (bool(TRUTH.search(name)) - bool(PREDICTION.search(name)) for name in names)
+    one, other = (
+        bool(TRUTH.search(name)) - bool(PREDICTION.search(name)) for name in names
+    )
     return None if one == other else one > other
 
 
@@ -147,14 +153,20 @@ class Understood:
             truths = with_background(truths)
         elif self.form != "masks":
             predictions, truths = predictions.flatten(0, 1), truths.flatten(0, 1)
-            predictions = predictions if self.form == "squeezed" else predictions[:, None]
+            predictions = (
+                predictions if self.form == "squeezed" else predictions[:, None]
+            )
             truths = truths[:, None] if self.form == "single" else truths
         if self.form in ("indices", "channel"):
             if not (truths.amax(1) == 1).all():
-                raise ValueError("truths must be 0 or 1 for a loss that takes class indices")
+                raise ValueError(
+                    "truths must be 0 or 1 for a loss that takes class indices"
+                )
             truths = truths.argmax(1, keepdim=self.form == "channel")
         predictions = predictions.clone()  # which a loss may change in place
-        first, second = (truths, predictions) if self.truth_first else (predictions, truths)
+        first, second = (
+            (truths, predictions) if self.truth_first else (predictions, truths)
+        )
         result = self.loss(first, second)
         if isinstance(result, dict):
             names = ("loss", "total_loss", "loss_total", "total", *result)
@@ -184,7 +196,9 @@ class Understood:
         """Whether the gradient of call leads from predictions here to those there."""
         x = here.to(self.kind).requires_grad_()
         try:
-            (slope,) = torch.autograd.grad(self.call(x.clone(), truths.to(self.kind)), x)
+            (slope,) = torch.autograd.grad(
+                self.call(x.clone(), truths.to(self.kind)), x
+            )
         except RuntimeError:  # there is no gradient
             return False
         return (slope * (there - here)).sum().item() < 0
@@ -199,7 +213,9 @@ def fit(u, truths, logits, named=False, only=False):
     undecided = torch.full_like(perfect, 1 / (K + 1))
     if math.isnan(u.cost(undecided, truths)):
         u = replace(u, kind=torch.float32, error="")
-    shares = EPS + (1 - 2 * K * EPS) * perfect  # leaves something to a background of its own
+    shares = (
+        EPS + (1 - 2 * K * EPS) * perfect
+    )  # leaves something to a background of its own
     least, most = u.cost(shares, truths), u.cost(undecided, truths)
     gain = most - least
     costs = f"perfect masks cost {least:.4g}, undecided ones {most:.4g}"
@@ -217,13 +233,20 @@ def fit(u, truths, logits, named=False, only=False):
     # Any masks, the same plus as much in all channels of a pixel, and twice as much.
     wave = torch.linspace(-1, 1, perfect.numel()).view_as(perfect).to(perfect)
     wave = perfect / 3 + wave / 5 + 0.4
-    here, shifted, doubled = (u.cost(x, truths) for x in (wave, wave + wave[:, :1], 2 * wave))
+    here, shifted, doubled = (
+        u.cost(x, truths) for x in (wave, wave + wave[:, :1], 2 * wave)
+    )
     softmax = abs(here - shifted) < 1e-5 * abs(here) < abs(here - doubled)
 
     if logits != "yes" and not softmax and gain < -1e-3 * max(abs(most), abs(least)):
         hint = "(write 1 - score for a score; --logits yes if it takes logits)"
-        return -1 if u.form == "masks" else 3, f"{costs}: perfect ones must cost less {hint}"
-    if logits == "yes" or (logits == "auto" and (softmax or sharp or (vague and named))):
+        return (
+            -1 if u.form == "masks" else 3,
+            f"{costs}: perfect ones must cost less {hint}",
+        )
+    if logits == "yes" or (
+        logits == "auto" and (softmax or sharp or (vague and named))
+    ):
         if softmax and not u.classes:
             return 5, "its channels are a softmax: it takes classes"
         u = replace(u, input="logits", exclusive=softmax)
@@ -233,7 +256,10 @@ def fit(u, truths, logits, named=False, only=False):
         return 1, "it may take probabilities or logits: say which (--logits yes or no)"
     elif logits == "auto" and least - at[1] > 0.1 * gain and at[3] > at[1]:
         text = "masks of -1 and 1 cost less than those of 0 and 1"
-        return 1, f"{text}: write def f(pred, target): return loss(2 * pred - 1, target)"
+        return (
+            1,
+            f"{text}: write def f(pred, target): return loss(2 * pred - 1, target)",
+        )
     elif u.classes:
         logs = [x.clamp(min=EPS).log() for x in (perfect, undecided)]
         least_log, most_log = (u.cost(x, truths) for x in logs)
@@ -247,7 +273,10 @@ def fit(u, truths, logits, named=False, only=False):
     if abs(gain) <= 1e-9 * abs(most) and u.leads(undecided, perfect, truths):
         return 0, u  # the value says nothing, the gradient does
     if gain <= 1e-3 * max(abs(most), abs(least)):
-        return 3, f"perfect masks cost {least:.4g}, undecided ones {most:.4g}: they must cost less"
+        return (
+            3,
+            f"perfect masks cost {least:.4g}, undecided ones {most:.4g}: they must cost less",
+        )
     why = ignores(u, truths, perfect, undecided, least + 1e-3 * gain)
     if why:
         return -1 if why == WHOSE and u.form == "masks" else 2, why
@@ -258,11 +287,24 @@ def fit(u, truths, logits, named=False, only=False):
         u.cost(wave, truths, seed=1),
         u.cost(wave.roll(1, 1), truths.roll(1, 1)),
     )
-    if u.form == "masks" and not only and one == again and abs(one - other) > 1e-3 * gain:
-        return -1, "it treats the first mask otherwise: say what it is (--classes masks or one-hot)"
+    if (
+        u.form == "masks"
+        and not only
+        and one == again
+        and abs(one - other) > 1e-3 * gain
+    ):
+        return (
+            -1,
+            "it treats the first mask otherwise: say what it is (--classes masks or one-hot)",
+        )
     if u.input == "probabilities":
-        alarms = torch.maximum(perfect, perfect.roll((5, 5), (2, 3))), torch.ones_like(perfect)
-        if all(u.cost(x.clamp(EPS, 1 - EPS), truths) <= least + 1e-3 * gain for x in alarms):
+        alarms = (
+            torch.maximum(perfect, perfect.roll((5, 5), (2, 3))),
+            torch.ones_like(perfect),
+        )
+        if all(
+            u.cost(x.clamp(EPS, 1 - EPS), truths) <= least + 1e-3 * gain for x in alarms
+        ):
             return 2, "false alarms are free"
         undefined = math.isnan(u.cost(torch.full_like(perfect, 0.9), truths))
         u = replace(u, exclusive=getattr(u.loss, "exclusive", undefined))
@@ -296,16 +338,24 @@ def understand(loss, parts, logits="auto", classes="auto", order="auto"):
     """A loss as an Understood, tried on truths made of parts (K + 1, H, W). logits: yes, no or
     auto; classes: one of FORMS or auto; order: pred-first, truth-first or auto.
     ValueError: the loss cannot be called, or perfect masks cost no less than undecided ones."""
-    choices = {"logits": ("auto", "yes", "no"), "classes": ("auto", *FORMS), "order": ORDERS}
+    choices = {
+        "logits": ("auto", "yes", "no"),
+        "classes": ("auto", *FORMS),
+        "order": ORDERS,
+    }
     for name, value in {"logits": logits, "classes": classes, "order": order}.items():
         if value not in choices[name]:
-            raise ValueError(f"{name} must be one of {', '.join(choices[name])}, got {value!r}")
+            raise ValueError(
+                f"{name} must be one of {', '.join(choices[name])}, got {value!r}"
+            )
     if inspect.isclass(loss):
         try:
             loss = loss()
         except TypeError as e:
             name = loss.__name__
-            raise ValueError(f"{e}: write f = {name}(...) and name f, no class") from None
+            raise ValueError(
+                f"{e}: write f = {name}(...) and name f, no class"
+            ) from None
     if not callable(loss):
         raise ValueError(f"the loss must be a function, got {loss!r}")  # noqa: TRY004
     if isinstance(loss, torch.nn.Module):
@@ -313,12 +363,16 @@ def understand(loss, parts, logits="auto", classes="auto", order="auto"):
     names = arguments(loss)
     first = truth_first(names) if order == "auto" else order == "truth-first"
     truths = owned(parts.double(), torch.eye(len(parts) - 1))  # (K, K, H, W)
-    truths = truths.repeat(2, 1, 1, 1)  # twice, so that no number of images is one of classes
+    truths = truths.repeat(
+        2, 1, 1, 1
+    )  # twice, so that no number of images is one of classes
     fitting, misfits = [], []
     for truth in (False, True) if first is None else (first,):
         for form in FORMS if classes == "auto" else (classes,):
             named, only = "logit" in " ".join(names), classes != "auto"
-            rank, answer = fit(Understood(loss, truth, form), truths, logits, named, only)
+            rank, answer = fit(
+                Understood(loss, truth, form), truths, logits, named, only
+            )
             if rank == 0:
                 fitting.append(answer)
             else:
@@ -334,7 +388,9 @@ def understand(loss, parts, logits="auto", classes="auto", order="auto"):
     if len(fitting) == 2:
         wave = torch.linspace(-2, 2, truths.numel()).view_as(truths).to(truths)
         classes = torch.cat((-wave[:, :1], wave), 1)
-        one, other = (u(classes if u.exclusive else wave, truths).item() for u in fitting)
+        one, other = (
+            u(classes if u.exclusive else wave, truths).item() for u in fitting
+        )
         if not math.isclose(one, other, rel_tol=1e-5):
             text = "either argument may be the truth: name them pred and target"
             raise ValueError(f"{text} (or --order {' or '.join(ORDERS[1:])})")

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-import pictures
+import data
 from beyond import sweep
 from beyond.losses import LOSSES
 from beyond.networks import Variant
 from beyond.predict import DRAWS, checked, from_masks, pair, predict
+from beyond.runs import Settings
 from beyond.understand import FORMS, Understood, blame, owned, understand
-from exp_recurrent import Settings
 
 # {loss: [what it is, where it comes from, which library has it]}
 ABOUT = {name: loss.__doc__.split(" | ") for name, loss in LOSSES.items()}
@@ -95,7 +95,9 @@ def load(path, name):
 def described(what, truths=None):
     """What predict returns for these truths, in five lines."""
     how = "one owner of a pixel at most" if what["exclusive"] else "not exclusive"
-    order = {"pred-first": "prediction first", "truth-first": "truth first"}[what["order"]]
+    order = {"pred-first": "prediction first", "truth-first": "truth first"}[
+        what["order"]
+    ]
     first = f"{what['input']}, {order}, as {FORMS[what['classes']]}; {how}"
     if what["takes"]:
         first += f"; of what it returns, {what['takes']}"
@@ -104,7 +106,9 @@ def described(what, truths=None):
     best, kind, curve = said(what["predicted"]), what["kind"], what["curve"]
     if kind == "flat":
         together = ""
-        if what["exclusive"] and all(abs(sum(shares) - 1) < 1e-3 for shares in what["best"]):
+        if what["exclusive"] and all(
+            abs(sum(shares) - 1) < 1e-3 for shares in what["best"]
+        ):
             together = " that add up to 1"
         low, high = (end[0] for end in (what["best"][0], what["best"][-1]))
         best = f"any from {low:.2f} to {high:.2f}{together} (the mean loss is {min(curve):.3g}"
@@ -120,7 +124,9 @@ def described(what, truths=None):
         end += ", or the other way round"
     cut = {"given": "given to all", "not given": "given to nobody"}
     cut |= {"toss-up": "a toss-up, pixel by pixel", "one owner": "given to one owner"}
-    where = "the largest class of a pixel" if what["exclusive"] else "a mask cut off at 1/2"
+    where = (
+        "the largest class of a pixel" if what["exclusive"] else "a mask cut off at 1/2"
+    )
     to_do = "one decision cannot be right for every truth; match several with the truths one to one"
     to_do += ", or let one network pass twice (README.md)"
     if truths and len(truths) == 1:
@@ -141,8 +147,8 @@ def draw(what, parts):
     fig = Figure(figsize=(5.5 * columns, 5), layout="constrained")
     left, *right = fig.subplots(1, columns, squeeze=False)[0]
     masks = owned(parts, torch.ones(1, 2)).float()  # (1, 2, H, W)
-    rgb = pictures.paint(torch.zeros_like(masks[:, :1]), masks)[0]
-    left.imshow(rgb.numpy(), interpolation="nearest")
+    rgb = data.paint(torch.zeros_like(masks[0, :1]), masks[0], parts.float())
+    left.imshow(rgb, interpolation="nearest")
     left.set(xticks=[], yticks=[], title="two instances, and what both claim")
     if what is None:
         return fig
@@ -179,7 +185,12 @@ def read(path):
         if path.suffix != ".png":  # what compresses with a loss has no masks
             raise ValueError("masks are .npy or .png")
         image = matplotlib.image.imread(path)
-    except (OSError, EOFError, SyntaxError, ValueError) as e:  # cut short, or another kind
+    except (
+        OSError,
+        EOFError,
+        SyntaxError,
+        ValueError,
+    ) as e:  # cut short, or another kind
         raise ValueError(f"cannot read {str(path)!r}: {e}") from None
     return image[..., :3].any(-1) if image.ndim == 3 else image != 0
 
@@ -217,9 +228,18 @@ def pair_of(paths):
         masks = masks[0]
     if len(masks) < 2 or masks[0].ndim != 2 or len({mask.shape for mask in masks}) > 1:
         shapes = ", ".join(str(mask.shape) for mask in masks)
-        raise ValueError(f"masks must be one file (n, H, W) or several of (H, W), got {shapes}")
+        raise ValueError(
+            f"masks must be one file (n, H, W) or several of (H, W), got {shapes}"
+        )
     rows = [(0, 0, 1, from_masks(*masks))] if len(masks) == 2 else overlapping(masks)
-    head = ["masks", "own pixels of the first", "shared, b", "of the second", "b/P", "IoU"]
+    head = [
+        "masks",
+        "own pixels of the first",
+        "shared, b",
+        "of the second",
+        "b/P",
+        "IoU",
+    ]
     lines = [[f"{i}, {j}", *overlap(parts)] for _, i, j, parts in rows]
     text = "IoU: of the two if both claim what they share; duplicates are usually above 0.5."
     parts, step = rows[0][-1], math.ceil(max(masks[0].shape) / 64)
@@ -240,7 +260,10 @@ def table(parts, truths, priors):
         columns = zip(*truths, strict=True)
         average = [np.average(column, weights=priors) for column in columns]
         kinds = {"by itself: ": (truths, priors), "averaged: ": ([average], None)}
-    head = ["loss", *(kind + what for kind in kinds for what in ("best share", "goes to", "cut"))]
+    head = [
+        "loss",
+        *(kind + what for kind in kinds for what in ("best share", "goes to", "cut")),
+    ]
     yield sweep.markdown(head, [])
     for name in LOSSES:
         cells = [ABOUT[name][0]]
@@ -276,7 +299,9 @@ def network(thing, seed, size):
         logits = net.eval()(torch.zeros(2, 1, size, size))
     shape = tuple(getattr(logits, "shape", ())) or type(logits).__name__
     if shape != (2, 2, size, size):
-        raise ValueError(f"the network must give (n, 2, {size}, {size}), a mask each, got {shape}")
+        raise ValueError(
+            f"the network must give (n, 2, {size}, {size}), a mask each, got {shape}"
+        )
     return net
 
 
@@ -293,8 +318,13 @@ def train(args, u, make, learn):
             row = learn(u, net, s, seed, args.device)
         except Exception as e:  # noqa: BLE001 - whatever a loss or a network may raise
             raise ValueError(f"--train: {blame(e)}") from None
-        shares = "left gets {:.2f}, right {:.2f} of the common region".format(*row["shares"][0])
-        print(f"trained, seed {seed}: {shares}; cut off at 1/2: {row['outcome']}", flush=True)
+        shares = "left gets {:.2f}, right {:.2f} of the common region".format(
+            *row["shares"][0]
+        )
+        print(
+            f"trained, seed {seed}: {shares}; cut off at 1/2: {row['outcome']}",
+            flush=True,
+        )
 
 
 def answer(args, learn):
@@ -308,7 +338,11 @@ def answer(args, learn):
         path, name = args.loss
         loss = load(path, name) if path else known(name)
         parts = parts.to(args.device)
-        u = loss if not path else understand(loss, parts, args.logits, args.classes, args.order)
+        u = (
+            loss
+            if not path
+            else understand(loss, parts, args.logits, args.classes, args.order)
+        )
         options = {"truths": args.truths, "priors": args.priors, "progress": progress()}
         what = predict(u, parts, **options)
         print("\n".join(described(what, args.truths)), flush=True)
@@ -359,11 +393,19 @@ def main(argv, description, learn):
         parser.error(f"argument --net: must be FILE.py:NAME, got {args.net[1]!r}")
     if args.net and not args.train:
         parser.error("--net needs --train")
-    if args.loss and not args.loss[0] and {args.logits, args.classes, args.order} != {"auto"}:
-        parser.error(f"it is known how {args.loss[1]} is called: no --logits, --classes, --order")
+    if (
+        args.loss
+        and not args.loss[0]
+        and {args.logits, args.classes, args.order} != {"auto"}
+    ):
+        parser.error(
+            f"it is known how {args.loss[1]} is called: no --logits, --classes, --order"
+        )
     if args.device == "cuda" and not torch.cuda.is_available():
         parser.error("argument --device: there is no CUDA device")
-    files = [Path(own[0]).resolve().parent for own in (args.loss, args.net) if own and own[0]]
+    files = [
+        Path(own[0]).resolve().parent for own in (args.loss, args.net) if own and own[0]
+    ]
     try:
         args.out.mkdir(parents=True, exist_ok=True)
         with imports_of(*map(str, files)):
