@@ -16,7 +16,7 @@ import torch
 from matplotlib.figure import Figure
 
 import data
-from beyond import sweep
+from beyond import stats, sweep
 from beyond.losses import LOSSES
 from beyond.networks import Variant
 from beyond.predict import DRAWS, checked, from_masks, pair, predict
@@ -247,7 +247,7 @@ def pair_of(paths):
         step -= 1
     if step > 1:
         text += f" What follows uses one pixel in {step * step}."
-    return parts[:, ::step, ::step], f"{sweep.markdown(head, lines)}\n{text}"
+    return parts[:, ::step, ::step], f"{stats.markdown(head, lines)}\n{text}"
 
 
 def table(parts, truths, priors):
@@ -264,7 +264,7 @@ def table(parts, truths, priors):
         "loss",
         *(kind + what for kind in kinds for what in ("best share", "goes to", "cut")),
     ]
-    yield sweep.markdown(head, [])
+    yield stats.markdown(head, [])
     for name in LOSSES:
         cells = [ABOUT[name][0]]
         for some, often in kinds.values():
