@@ -53,6 +53,7 @@ for name in LOSSES:
     VARIANTS[f"{name}-heads-matched"] = Trained(
         f"{title}, two heads, matched", "UNet", TWO, "matched", loss=name
     )
+AT_THE_ENDS = ("ends tie", "one end")  # the kinds of the first figure
 ENDS = ("", "-heads", "-recurrent", "-heads-matched")  # of the keys of a loss
 KINDS = {  # headings, by what predict says
     "ends tie": "The two ends tie, a share between loses",
@@ -229,97 +230,113 @@ def counts_found(row):
     return [f"{r['found']}/{r['of']}" if r and r["of"] else "-" for r in rows]
 
 
-def draw(summary):
-    """A row a loss: its best and its trained shares, and what a user gets. Returns the Figure."""
-    fig = Figure(figsize=(14, 3 + 0.44 * len(summary)), layout="constrained")
-    ax, y, places, kind = fig.subplots(), 0, {}, None
-    columns = (1.04, "cut off at 1/2,\nit goes to"), (1.45, "two heads\nfind both")
-    columns += (1.7, "two passes\nfind both"), (1.96, "two heads,\nmatched")
-    for x, text in columns:
+COLUMNS = {  # of texts beside the shares, and where they stand
+    1.05: "cut at 1/2, the\nregion goes to",
+    1.50: "two heads\nfind both",
+    1.79: "two passes\nfind both",
+    2.08: "two heads,\nmatched",
+}
+
+
+def draw_shares(ax, y, row):
+    """Draw into Axes, at a height y, which shares a loss is predicted to like best, the
+    way there from 1/2, and which shares trained networks give."""
+    best = np.ravel(row["best"])
+    if row["kind"] == "flat":
+        ax.barh(y, best[-1] - best[0], 0.5, best[0], fc="0.85", ec="black")
+    else:
+        look = {"ms": 12, "mfc": "white", "mec": "black", "clip_on": False}
+        ax.plot(best, 0 * best + y, "D", **look)
+    for end in np.unique(row["slides_to"]):
+        if abs(end - 0.5) > 0.05:
+            arrow = {"arrowstyle": "->", "color": "0.5", "shrinkB": 6}
+            ax.annotate("", (end, y), (0.5, y), arrowprops=arrow)
+    left = np.array([pair[0] for pair in row["measured"]])
+    right = np.array([pair[1] for pair in row["measured"]])
+    dot = {"s": 22, "ec": "black", "lw": 0.5, "zorder": 3, "clip_on": False}
+    ax.scatter(left, 0 * left + y - 0.2, color=data.RED, **dot)
+    ax.scatter(right, 0 * right + y + 0.2, color=data.YELLOW, **dot)
+
+
+def draw_texts(ax, y, row):
+    """Write beside them what a cut makes of it, and how many runs find both."""
+    gets = [f"{end} {count}" for end, count in row["gets"].most_common()]
+    lines = [", ".join(gets[k : k + 2]) for k in range(0, len(gets), 2)]
+    texts = ["\n".join(lines), *counts_found(row)]
+    for x, text in zip(COLUMNS, texts):
+        ax.text(x, y, text, va="center", fontsize=11.5)
+
+
+def handles():
+    """What the looks in the figure mean."""
+    mark = {"marker": "o", "ls": "none", "mec": "black", "ms": 6}
+    diamond = {"marker": "D", "ls": "none", "mec": "black", "ms": 9}
+    return [
+        Line2D([], [], mfc="white", label="predicted: the best share", **diamond),
+        Patch(fc="0.85", ec="black", label="predicted: all these are as good"),
+        Line2D([], [], color="0.5", label="predicted: the way from 1/2"),
+        Line2D([], [], mfc=data.RED, label="trained: left, a dot a seed", **mark),
+        Line2D([], [], mfc=data.YELLOW, label="trained: right", **mark),
+    ]
+
+
+def draw(summary, title):
+    """A row a loss: its best and its trained shares, and what a user gets. Returns the
+    Figure."""
+    fig = Figure(figsize=(13, 3 + 0.48 * len(summary)), layout="constrained")
+    ax = fig.subplots()
+    for x, text in COLUMNS.items():
         ax.text(x, -1, text, weight="bold", va="center", fontsize=11.5)
-    for name, r in summary.items():
-        if kind != r["kind"]:
-            kind = r["kind"]
+    names = {}
+    kind = None
+    y = 0
+    for name, row in summary.items():
+        if kind != row["kind"]:
+            kind = row["kind"]
             ax.text(0, y, KINDS[kind], weight="bold", va="center", fontsize=11.5)
             y += 1
-        if kind == "flat":
-            low, high = r["best"][0], r["best"][-1]
-            ax.barh(y, high - low, 0.5, low, fc="0.85", ec="black", zorder=1)
-        else:
-            best = np.ravel(r["best"])
-            ax.plot(
-                best,
-                [y] * len(best),
-                "D",
-                ms=12,
-                mfc="white",
-                mec="black",
-                clip_on=False,
-            )
-        for end in np.unique(r["slides_to"]):
-            if abs(end - 0.5) > 0.05:
-                arrow = {"arrowstyle": "->", "color": "0.5", "shrinkB": 6}
-                ax.annotate("", (end, y), (0.5, y), arrowprops=arrow)
-        for side, (colour, up) in enumerate(((data.RED, -0.2), (data.YELLOW, 0.2))):
-            x = [pair[side] for pair in r["measured"]]
-            look = {"s": 22, "color": colour, "ec": "black", "lw": 0.5, "zorder": 3}
-            ax.scatter(x, [y + up] * len(x), clip_on=False, **look)
-        gets = [f"{end} {k}" for end, k in r["gets"].most_common()]
-        gets = ",\n".join(", ".join(gets[k : k + 2]) for k in range(0, len(gets), 2))
-        for (x, _), text in zip(columns, (gets, *counts_found(r))):
-            ax.text(x, y, text, va="center", fontsize=11.5)
-        title, source, _ = ABOUT[name]
-        places[y] = title if source == "-" else f"{title}\n({source})"
+        draw_shares(ax, y, row)
+        draw_texts(ax, y, row)
+        loss, source, _ = ABOUT[name]
+        names[y] = loss if source == "-" else f"{loss}\n({source})"
         y += 1
     ax.plot([0.5, 0.5], [-0.5, y], color="0.5", ls=":", zorder=0)
-    ax.set_yticks(list(places), list(places.values()), fontsize=11.5)
-    ax.set(xlim=(-0.02, 2.18), ylim=(y - 0.4, -1.6), xticks=np.linspace(0, 1, 5))
-    ax.set_xlabel(
-        "share of the common region that an instance is given",
-        loc="left",
-        fontsize=11.5,
-    )
+    ax.set_yticks(list(names), list(names.values()))
+    ax.set_xticks(np.linspace(0, 1, 5))
     ax.tick_params(labelsize=11.5)
+    ax.set_xlim(-0.02, 2.32)
+    ax.set_ylim(y - 0.4, -1.6)
+    below = "share of the common region that an instance is given"
+    ax.set_xlabel(below, loc="left", fontsize=11.5)
     ax.spines[["top", "right"]].set_visible(False)
     ax.spines["bottom"].set_bounds(0, 1)
-    dot = {"marker": "o", "ls": "none", "mec": "black", "ms": 6}
-    diamond = {"marker": "D", "ls": "none", "mec": "black", "mfc": "white", "ms": 9}
-    handles = [
-        Line2D([], [], label="predicted, the best share (two: they tie)", **diamond),
-        Patch(fc="0.85", ec="black", label="predicted: all these are as good"),
-        Line2D([], [], color="0.5", label="predicted, the way from 1/2 (arrow)"),
-        Line2D(
-            [],
-            [],
-            mfc=data.RED,
-            label="trained: the left instance, a dot a seed",
-            **dot,
-        ),
-        Line2D([], [], mfc=data.YELLOW, label="trained: the right instance", **dot),
-    ]
-    fig.legend(
-        handles=handles,
-        ncols=3,
-        fontsize=11.5,
-        loc="outside lower center",
-        frameon=False,
-    )
-    fig.suptitle(
-        "What a loss does with a region that either of two instances could own"
-    )
+    look = {"fontsize": 11.5, "loc": "outside lower center", "frameon": False}
+    fig.legend(handles=handles(), ncols=3, **look)
+    fig.suptitle(title, fontsize=13)
     return fig
 
 
 def report(rows):
     """The summary, its picture and its table, see sweep."""
     summary = summarise(rows)
-    numbers = {"experiment": "losses", "losses": summary}
-    saved = {"losses.json": numbers, "losses.png": draw(summary)}
-    learned = [r for r in summary.values() if r["off"] is not None]
-    worst = max((r["off"] for r in learned), default=0)
-    near = sum(r["off"] < 0.05 for r in learned)
-    said = f"{near} of {len(learned)} losses end within 0.05 of the predicted share;"
-    said += f" the others are at most {worst:.2f} off."
+    ends = {k: row for k, row in summary.items() if row["kind"] in AT_THE_ENDS}
+    rest = {k: row for k, row in summary.items() if k not in ends}
+    question = "What does a loss do with a region that either of two could own?"
+    saved = {"losses.json": {"experiment": "losses", "losses": summary}}
+    if ends:
+        text = f"{question} These give all or nothing."
+        saved["losses_ends.png"] = draw(ends, text)
+    if rest:
+        text = f"{question} These give a part, or to one owner."
+        saved["losses_between.png"] = draw(rest, text)
+    learned = []
+    for row in summary.values():
+        trained = sum(row["gets"].values())
+        if row["gets"]["unlearned"] < trained:
+            learned.append(row["off"])
+    said = f"Of {len(summary)} losses {len(learned)} learn the own parts."
+    if learned:
+        said += f" Their shares lie within {max(learned):.3f} of the predicted ones."
     caption = "Where each loss was predicted to end, and where it ended"
     return saved, f"{said}\n\n{caption}\n\n{table(summary)}"
 

@@ -76,7 +76,7 @@ def dice_batch(p, t):
 
 @checked
 def log_iou(p, t):
-    """-ln IoU | UnitBox, Yu et al. 2016 | smp"""
+    """-ln IoU | UnitBox, of boxes, Yu et al. 2016 | smp"""
     return -overlap(p, t).clamp(min=1e-7).log()
 
 
