@@ -29,31 +29,9 @@ CORNERS = {"left": (1, 0), "right": (0, 1), "both": (1, 1), "neither": (0, 0)}
 DECISIONS = ("left", "right", "both", "neither", "unlearned")  # the last scores nothing
 
 
-def check(a, p, P, b):
-    """Raise ValueError, with name and value, unless the share a and the prior p are from 0
-    to 1 and the pixels P and b are positive and finite, all of them if they are arrays."""
-    check_share("a", a)
-    check_share("p", p)
-    check_positive("P", P)
-    check_positive("b", b)
-
-
-def check_share(name, value):
-    """Raise ValueError unless a number, or all of an array, is from 0 to 1."""
-    if not np.all((value >= 0) & (value <= 1)):
-        raise ValueError(f"{name} must be from 0 to 1, got {value}")
-
-
-def check_positive(name, value):
-    """Raise ValueError unless a number, or all of an array, is positive and finite."""
-    if not np.all((value > 0) & (value < np.inf)):
-        raise ValueError(f"{name} must be positive and finite, got {value}")
-
-
 def mean_iou(a, p, P, b):
     """Return the mean IoU of an instance that gets a share a of the common region and owns
     it with prior p. P and b are the pixels of its own part and of the common region."""
-    check(a, p, P, b)
     if_owner = (P + a * b) / (P + b)
     if_not = P / (P + a * b)
     return p * if_owner + (1 - p) * if_not
@@ -62,45 +40,27 @@ def mean_iou(a, p, P, b):
 def slope(a, p, P, b):
     """Return the derivative of mean_iou in a. As a grows it turns from minus to plus once
     at most, so that the largest mean IoU is at an end, a = 0 or a = 1."""
-    check(a, p, P, b)
     return p * b / (P + b) - (1 - p) * P * b / (P + a * b) ** 2
 
 
-def climbs_to_given(p, P, b, a=Fraction(1, 2)):
-    """Return whether gradient ascent from a share a ends at a = 1, where the instance is
-    given the common region; otherwise it ends, or stays, below."""
-    return slope(a, p, P, b) > 0
-
-
-def dividing_point(P, b, p=0.5):
-    """Return the share a* at which mean_iou is lowest. Ascent leads from above it to a = 1
-    and from below it to a = 0.
-
-    For p = 1/2 it is 1 / (1 + sqrt(1 + b/P)), which is below 1/2: an undecided share of
-    1/2 climbs. For other p it may lie outside of 0 to 1. ValueError: p = 0.
-    """
-    check(0, p, P, b)
-    check_positive("p", p)
-    r = b / P
-    odds = (1 - p) / p  # against owning the common region
-    # (sqrt(odds (1 + r)) - 1) / r, written so that nothing cancels for a small r
-    return ((odds - 1) / r + odds) / ((odds * (1 + r)) ** 0.5 + 1)
+def dividing_point(P, b):
+    """Return the share a* at which mean_iou is lowest for p = 1/2. Ascent leads from above
+    it to a = 1 and from below it to a = 0. It is below 1/2, so that an undecided share of
+    1/2 climbs to a = 1."""
+    return 1 / (1 + (1 + b / P) ** 0.5)
 
 
 def lasting_size(p):
-    """Return s, the b/P above which a = 1 is a local maximum of mean_iou. ValueError: p = 0.
+    """Return s, the b/P above which a = 1 is a local maximum of mean_iou.
 
     The slope at a = 1 is positive for p (1 + r) > 1 - p, so that s = 1/p - 2, or 0 from
     p = 1/2 on. For K equally likely owners it is K - 2.
     """
-    check_share("p", p)
-    check_positive("p", p)
     return np.maximum(1 / p - 2, 0)
 
 
 def climbing_size(p):
     """Return T, the b/P above which an undecided share, a = 1/2, climbs to a = 1.
-    ValueError: p = 0.
 
     The slope at a = 1/2 is positive for p (1 + r/2)^2 > (1 - p) (1 + r), so that
     T = 2 s + 2 sqrt(s (s + 1)), with the s of lasting_size.
@@ -112,11 +72,8 @@ def climbing_size(p):
 def mask_slopes(own, a, rest, p, P, b, area):
     """Return the derivatives of the expected IoU of one mask in the three shares that it
     claims: own of the own part, a of the common region and rest of all other pixels of an
-    image of area pixels. The first is never negative and the last never positive: the own
-    part and the background are learned whatever p is. ValueError: an area below P + b."""
+    image of area pixels."""
     others = area - P - b
-    if np.any(others < 0):
-        raise ValueError(f"area must be at least P + b, got {area}")
     union_if_owner = P + b + others * rest
     union_if_not = P + a * b + others * rest
     own_slope = p * P / union_if_owner + (1 - p) * P / union_if_not
@@ -126,17 +83,14 @@ def mask_slopes(own, a, rest, p, P, b, area):
     return own_slope, a_slope, -others * (wrong_if_owner + wrong_if_not)
 
 
-def untrained_climbs_to_given(p, P, b, area, start=0.5):
-    """Return whether a mask that has learned nothing climbs to a = 1.
+def untrained_climbs_to_given(p, P, b, area):
+    """Return whether a mask that has learned nothing climbs to a = 1, for arrays too.
 
-    The mask has three logits, those of the shares of mask_slopes. At first all three shares
-    are start. While own part and background are poor, a wrong pixel in the common region
-    costs little. ValueError: a start that is not between 0 and 1.
+    The mask has three logits, those of the shares of mask_slopes, which are 1/2 at first.
+    While own part and background are poor, a wrong pixel in the common region costs
+    little.
     """
-    if not np.all((start > 0) & (start < 1)):
-        raise ValueError(f"start must be between 0 and 1, got {start}")
-    p, P, b, start = np.broadcast_arrays(p, P, b, start)
-    own = a = rest = np.log(start / (1 - start))  # the logits
+    own = a = rest = 0.0  # the logits
     for _ in range(800):
         shares = [1 / (1 + np.exp(-logit)) for logit in (own, a, rest)]
         slopes = mask_slopes(*shares, p, P, b, area)
@@ -145,32 +99,26 @@ def untrained_climbs_to_given(p, P, b, area, start=0.5):
         own = own + pace * rates[0]
         a = a + pace * rates[1]
         rest = rest + pace * rates[2]
-    return climbs_to_given(p, P, b, 1 / (1 + np.exp(-a)))
+    return slope(1 / (1 + np.exp(-a)), p, P, b) > 0
 
 
-def score(a, c, P1, P2, b, m):
-    """Return the average score of the shares a and c. With c = 1 - a it is Eq. 1. Its
-    largest value is at one of the CORNERS."""
-    return mean_iou(a, m, P1, b) + mean_iou(c, 1 - m, P2, b)
-
-
-def score_of(decision, P, b, m):
-    """Return the average score of one of the DECISIONS for P1 = P2 = P. ValueError:
-    another decision."""
-    if decision not in DECISIONS:
-        raise ValueError(f"decision must be one of {DECISIONS}, got {decision!r}")
-    if decision == "unlearned":
-        return 0 * P
-    a, c = CORNERS[decision]
-    return score(a, c, P, P, b, m)
+def score(a, c, P, b, m):
+    """Return the average score of the shares a and c, for P1 = P2 = P. With c = 1 - a it is
+    Eq. 1. Its largest value is at one of the CORNERS."""
+    return mean_iou(a, m, P, b) + mean_iou(c, 1 - m, P, b)
 
 
 def payoff(first, second, P, b, m):
     """Return what two of the DECISIONS score together, from 0 to 2: the score of the better
     one under each grouping, averaged over the groupings."""
-    if_left = max(score_of(first, P, b, 1), score_of(second, P, b, 1))
-    if_right = max(score_of(first, P, b, 0), score_of(second, P, b, 0))
-    return m * if_left + (1 - m) * if_right
+    if_left = [0]
+    if_right = [0]
+    for decision in (first, second):
+        if decision != "unlearned":
+            a, c = CORNERS[decision]
+            if_left.append(score(a, c, P, b, 1))
+            if_right.append(score(a, c, P, b, 0))
+    return m * max(if_left) + (1 - m) * max(if_right)
 
 
 def equilibria(P, b, m):
@@ -191,17 +139,7 @@ def equilibria(P, b, m):
 def idle_weight(gap, beta):
     """Return the share of the gradient that the smooth maximum of sharpness beta leaves to
     the worse of two decisions, whose score is gap below the better one's."""
-    return np.exp(
-        -np.logaddexp(0, beta * gap)
-    )  # 1 / (1 + e^(beta gap)), never too large
-
-
-def whole_ceiling(P, b):
-    """Return the most that one mask scores against two equally likely truths of P + b
-    pixels each that share b pixels: either truth scores that, and so does everything."""
-    check_positive("P", P)
-    check_positive("b", b)
-    return (P + b) / (2 * P + b)
+    return np.exp(-np.logaddexp(0, beta * gap))  # 1 / (1 + e^(beta gap))
 
 
 def thumbnail(ax, x, y, a, c, text):
@@ -218,11 +156,11 @@ def thumbnail(ax, x, y, a, c, text):
 
 def plot():
     """Draw the average score over the shares a and c, for b = P and m = 1/2, with the way
-    that an undecided network takes. Returns the Figure."""
+    that an undecided network takes. A lighter grey is a higher score. Returns the Figure."""
     fig = Figure(figsize=(9, 6.5))
     ax = fig.add_axes((0.23, 0.1, 0.54, 0.75))
     share = np.linspace(0, 1, 101)
-    average = score(share, share[:, None], 1, 1, 1, 0.5)  # (c, a)
+    average = score(share, share[:, None], 1, 1, 0.5)  # (c, a)
     ax.contourf(share, share, average, levels=14, cmap="Greys_r", vmin=1.36)
     up = slope(share, 0.5, 1, 1)  # of either instance
     up_a, up_c = np.meshgrid(up, up)
@@ -231,16 +169,16 @@ def plot():
     lowest = dividing_point(1, 1)
     ax.plot(lowest, lowest, "kv", ms=9)
     box = {"fontsize": 12, "va": "center", "bbox": {"fc": "w", "ec": "none"}}
-    text = f"lowest: {score(lowest, lowest, 1, 1, 1, 0.5):.3f}"
+    text = f"lowest: {score(lowest, lowest, 1, 1, 0.5):.3f}"
     ax.text(lowest - 0.05, lowest, text, ha="right", **box)
     way = {"arrowstyle": "simple", "fc": data.ORANGE, "ec": "k", "mutation_scale": 34}
     ax.annotate("", (1, 1), (0.5, 0.5), arrowprops=way)
     ax.plot(0.5, 0.5, "o", color=data.ORANGE, mec="k", ms=13)
-    text = f"undecided,\none half each: {score(0.5, 0.5, 1, 1, 1, 0.5):.3f}"
+    text = f"undecided,\none half each: {score(0.5, 0.5, 1, 1, 0.5):.3f}"
     ax.text(0.57, 0.48, text, **box)
 
     for name, (a, c) in CORNERS.items():
-        text = f"{name}: {score(a, c, 1, 1, 1, 0.5):.1f}"
+        text = f"{name}: {score(a, c, 1, 1, 0.5):.1f}"
         thumbnail(ax, -0.22 + 1.44 * a, 0.08 + 0.86 * c, a, c, text)
         ax.plot(a, c, "o", color="w", mec="k", ms=10, clip_on=False)
     ax.set(xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
@@ -249,9 +187,6 @@ def plot():
     title = "Left, right, both and neither tie at 1.5. Why does training end in both?\n"
     title += "It starts undecided, past the lowest point, where uphill is towards both."
     fig.suptitle(title, fontsize=13)
-    fig.text(
-        0.98, 0.5, "lighter:\na higher\nscore", fontsize=11, ha="right", va="center"
-    )
     return fig
 
 
@@ -261,34 +196,26 @@ def sizes():
     rows = []
     for p in (Fraction(1, 2), Fraction(2, 5), Fraction(1, 3), Fraction(1, 4)):
         rows.append([p, f"{float(lasting_size(p)):.2f}", f"{climbing_size(p):.2f}"])
-    head = [
-        "prior",
-        "given is a local maximum above b/P =",
-        "undecided climbs there above",
-    ]
-    return markdown(head, rows)
+    local = "given is a local maximum above b/P ="
+    return markdown(["prior", local, "undecided climbs there above"], rows)
 
 
 def main(argv=None):
-    """Print what follows and save the figure. Returns the Figure."""
+    """Print what follows and save the figure."""
     parser = argparse.ArgumentParser(description="Where one decision lands, and why.")
     out = {"type": Path, "default": Path("out"), "help": "folder of the figure"}
     parser.add_argument("--out", **out)
     args = parser.parse_args(argv)
-    tie = score(1, 1, 1, 1, 1, 0.5)
-    lowest = dividing_point(1, 1)
+    tie = score(1, 1, 1, 1, 0.5)
     print(f"Left, right, both and neither score {tie} (b = P, both owners as likely).")
-    print(
-        f"The score is lowest where each instance has a share of {lowest:.3f}, so that"
-    )
+    print("The score is lowest where each instance has a share of", end=" ")
+    print(f"{dividing_point(1, 1):.3f}, so that")
     print("an undecided network, which gives one half to each, climbs to both.")
     print("\nHow large the common region must be for an instance to be given it:\n")
     print(sizes())
-    fig = plot()
     args.out.mkdir(parents=True, exist_ok=True)
-    fig.savefig(args.out / "shares.png", dpi=100)
+    plot().savefig(args.out / "shares.png", dpi=100)
     print("\nSaved", args.out / "shares.png")
-    return fig
 
 
 if __name__ == "__main__":

@@ -22,11 +22,11 @@ def counted_iou(mask, truth):
     return Fraction(len(mask & truth), len(mask | truth))
 
 
-def counted_score(a, c, P1, P2, b, m):
+def counted_score(a, c, P, b, m):
     """What shares a and c score on average, by counting pixels, which are numbers."""
-    left = set(range(P1))
+    left = set(range(P))
     common = list(range(100, 100 + b))
-    right = set(range(200, 200 + P2))
+    right = set(range(200, 200 + P))
     left_mask = left | set(common[: int(a * b)])
     right_mask = right | set(common[: int(c * b)])
     with_common = counted_iou(left_mask, left | set(common))
@@ -44,22 +44,11 @@ def quotient(f, x, *rest):
 
 
 def test_the_score_is_that_of_counted_pixels_and_a_split_is_eq_1():
-    for a, c, m, P1, b in product(QUARTERS, QUARTERS, PRIORS, (1, 3), (4, 8)):
-        score = shares.score(a, c, Fraction(P1), Fraction(5), Fraction(b), m)
-        assert score == counted_score(a, c, P1, 5, b, m)
+    for a, c, m, P, b in product(QUARTERS, QUARTERS, PRIORS, (1, 3), (4, 8)):
+        score = shares.score(a, c, Fraction(P), Fraction(b), m)
+        assert score == counted_score(a, c, P, b, m)
         if c == 1 - a:
-            assert score == theory.I_G(a, Fraction(P1), Fraction(5), Fraction(b), m)
-
-
-def test_no_shares_beat_the_better_grouping_and_at_even_odds_all_corners_tie():
-    for m, P1, b in product(PRIORS, (1, 3), (4, 8)):
-        sizes = (Fraction(P1), Fraction(5), Fraction(b), m)
-        ceiling = theory.ceiling(*sizes)
-        for a, c in product(QUARTERS, QUARTERS):
-            assert shares.score(a, c, *sizes) <= ceiling
-        if m == HALF:
-            for a, c in shares.CORNERS.values():
-                assert shares.score(a, c, *sizes) == ceiling
+            assert score == theory.I_G(a, Fraction(P), Fraction(P), Fraction(b), m)
 
 
 def test_the_slope_is_the_difference_quotient():
@@ -68,25 +57,15 @@ def test_the_slope_is_the_difference_quotient():
         assert abs(shares.slope(a, p, P, b) - expected) < 1e-50
 
 
-@pytest.mark.parametrize("p", [0.47, 0.5, 0.52])
 @pytest.mark.parametrize("r", [0.25, 1, 6])
-def test_the_score_is_lowest_at_the_dividing_point_and_rises_on_either_side(p, r):
+def test_the_score_is_lowest_at_the_dividing_point_and_rises_on_either_side(r):
     grid = np.linspace(0, 1, 10001)
-    lowest = grid[shares.mean_iou(grid, p, 1, r).argmin()]
-    assert np.clip(shares.dividing_point(1, r, p), 0, 1) == pytest.approx(
-        lowest, abs=1e-4
-    )
-    rises = np.diff(shares.mean_iou(grid, p, 1, r)) > 0
-    assert rises[grid[:-1] > lowest].all()
-    assert not rises[grid[1:] <= lowest].any()
-
-
-def test_at_even_odds_the_dividing_point_is_below_one_half_even_for_a_tiny_region():
-    for r in (1e-9, 0.1, 1, 100):
-        assert shares.dividing_point(1, r) < 0.5
-        assert shares.climbs_to_given(HALF, 1, Fraction(r))
-    # Where rounding would show: the exact series is 1/2 - r/8.
-    assert shares.dividing_point(1, 1e-9) == pytest.approx(0.5 - 1.25e-10, abs=1e-15)
+    values = shares.mean_iou(grid, 0.5, 1, r)
+    lowest = shares.dividing_point(1, r)
+    assert lowest == pytest.approx(grid[values.argmin()], abs=1e-4)
+    assert lowest < 0.5
+    assert (np.diff(values[grid > lowest]) > 0).all()
+    assert (np.diff(values[grid < lowest]) < 0).all()
 
 
 def dice(iou):
@@ -99,37 +78,20 @@ def log_dice(iou):
 
 
 @pytest.mark.parametrize(
-    "score, bend",
-    [(np.positive, 1), (dice, 1), (np.log, 0), (log_dice, -1)],
+    "score, bend", [(np.positive, 1), (dice, 1), (np.log, 0), (log_dice, -1)]
 )
-@pytest.mark.parametrize("r", [0.1, 1, 8])
-def test_at_even_odds_the_bend_of_a_score_decides_between_ends_that_tie(score, bend, r):
+def test_at_even_odds_the_bend_of_a_score_decides_between_ends_that_tie(score, bend):
     a = np.linspace(0, 1, 101)
-    mean = score(shares.mean_iou(a, 1, 1, r)) + score(shares.mean_iou(a, 0, 1, r))
-    star = shares.dividing_point(1, r)
-    there = score(shares.mean_iou(star, 1, 1, r)) + score(
-        shares.mean_iou(star, 0, 1, r)
-    )
+    mean = score(shares.mean_iou(a, 1, 1, 8)) + score(shares.mean_iou(a, 0, 1, 8))
     assert mean[0] == pytest.approx(mean[-1])
+    middle = mean[1:-1]
     if bend == 0:  # every share scores the same
-        assert mean == pytest.approx(there)
+        assert middle == pytest.approx(mean[0])
     else:
-        assert (bend * (mean - there) > -1e-12).all()
-        assert bend * (mean[0] - there) > 1e-6
+        assert (bend * (mean[0] - middle) > 1e-6).all()
 
 
-def test_steps_uphill_from_one_half_each_end_in_both():
-    a, c, h = 0.5, 0.5, 1e-6
-    for _ in range(200):
-        here = shares.score(a, c, 1, 1, 1, 0.5)
-        up_a = (shares.score(a - h, c, 1, 1, 1, 0.5) - here) / -h
-        up_c = (shares.score(a, c - h, 1, 1, 1, 0.5) - here) / -h
-        a = min(1, a + 0.1 * up_a)
-        c = min(1, c + 0.1 * up_c)
-    assert (a, c) == shares.CORNERS["both"]
-
-
-@pytest.mark.parametrize("p", PRIORS[:2] + [Fraction(1, 3)])
+@pytest.mark.parametrize("p", [Fraction(1, 5), Fraction(1, 3), Fraction(2, 5)])
 def test_from_the_two_sizes_on_given_is_a_maximum_and_undecided_climbs_there(p):
     lasting = Fraction(float(shares.lasting_size(p)))
     climbing = Fraction(float(shares.climbing_size(p)))
@@ -138,11 +100,6 @@ def test_from_the_two_sizes_on_given_is_a_maximum_and_undecided_climbs_there(p):
         more = size * Fraction(1001, 1000)
         assert quotient(shares.mean_iou, a - 2 * TINY, p, 1, less) < 0
         assert quotient(shares.mean_iou, a - 2 * TINY, p, 1, more) > 0
-
-
-def test_of_k_equally_likely_owners_one_and_all_tie_at_the_size_k_minus_2():
-    for K in (2, 3, 4, 7):
-        assert shares.lasting_size(Fraction(1, K)) == K - 2
 
 
 def expected_iou(claimed, p, P, b, area):
@@ -154,60 +111,38 @@ def expected_iou(claimed, p, P, b, area):
     return p * if_owner + (1 - p) * if_not
 
 
-@pytest.mark.parametrize("own", [0.1, 0.9])
-@pytest.mark.parametrize("a", [0.2, 0.7])
-@pytest.mark.parametrize("p, b", [(0.3, 32), (0.5, 128)])
-def test_the_slopes_of_a_mask_are_those_of_autograd(own, a, p, b):
-    at = torch.tensor([own, a, 0.4], dtype=torch.float64, requires_grad=True)
-    (expected,) = torch.autograd.grad(expected_iou(at, p, 64, b, 1024), at)
-    slopes = shares.mask_slopes(own, a, 0.4, p, 64, b, 1024)
+def test_the_slopes_of_a_mask_are_those_of_autograd():
+    at = torch.tensor([0.9, 0.2, 0.4], dtype=torch.float64, requires_grad=True)
+    (expected,) = torch.autograd.grad(expected_iou(at, 0.3, 64, 32, 1024), at)
+    slopes = shares.mask_slopes(0.9, 0.2, 0.4, 0.3, 64, 32, 1024)
     assert slopes == pytest.approx(expected.tolist())
 
 
-@pytest.mark.parametrize(
-    "p, r, start", [(0.4, 0.5, 0.5), (0.4, 2, 0.5), (0.3, 2, 0.5), (0.3, 4, 0.1)]
-)
-def test_an_untrained_mask_ends_where_ascent_by_autograd_ends(p, r, start):
-    logits = torch.full((3,), start, dtype=torch.float64).logit()
-    for _ in range(800):
-        logits.requires_grad_()
-        value = expected_iou(logits.sigmoid(), p, 64, 64 * r, 1024)
-        (up,) = torch.autograd.grad(value, logits)
-        logits = logits.detach() + 0.05 * up / up.abs().max()
-    climbs = shares.untrained_climbs_to_given(p, 64, 64 * r, 1024, start)
-    assert climbs == (logits[1] > 0)
-
-
-def test_many_untrained_masks_at_once_end_as_each_alone():
-    p = np.array([0.2, 0.4, 0.4, 0.5])
-    b = np.array([64, 32, 128, 8])
-    together = shares.untrained_climbs_to_given(p, 64, b, 1024)
+def test_untrained_masks_end_where_ascent_by_autograd_ends():
+    p = np.array([0.4, 0.4, 0.3, 0.3])
+    r = np.array([0.5, 2, 2, 4])
+    climbs = shares.untrained_climbs_to_given(p, 64, 64 * r, 1024)
+    assert climbs.tolist() == [False, True, False, True]
     for k in range(4):
-        assert together[k] == shares.untrained_climbs_to_given(p[k], 64, b[k], 1024)
-    assert together.tolist() == [False, False, True, True]
+        logits = torch.zeros(3, dtype=torch.float64)
+        for _ in range(800):
+            logits.requires_grad_()
+            value = expected_iou(logits.sigmoid(), p[k], 64, 64 * r[k], 1024)
+            (up,) = torch.autograd.grad(value, logits)
+            logits = logits.detach() + 0.05 * up / up.abs().max()
+        assert climbs[k] == (logits[1] > 0)
 
 
-def counted_payoff(first, second, P, b, m):
-    """What two decisions score together, by counting pixels."""
-    total = 0
-    for truth, weight in ((1, m), (0, 1 - m)):
-        best = 0
-        for decision in (first, second):
-            if decision != "unlearned":
-                a, c = shares.CORNERS[decision]
-                best = max(best, counted_score(a, c, P, P, b, truth))
-        total += weight * best
-    return total
+def test_two_decisions_score_what_the_better_one_does_under_each_grouping():
+    m, P, b = PRIORS[0], Fraction(2), Fraction(4)
+    left_alone = m * 2 + (1 - m) * 2 * P / (P + b)
+    assert shares.payoff("left", "unlearned", P, b, m) == left_alone
+    assert shares.payoff("left", "right", P, b, m) == 2
+    assert shares.payoff("both", "both", P, b, m) == counted_score(1, 1, 2, 4, m)
+    assert shares.payoff("unlearned", "unlearned", P, b, m) == 0
 
 
-@pytest.mark.parametrize("P, b, m", [(1, 2, HALF), (4, 2, HALF), (2, 4, PRIORS[0])])
-def test_the_payoffs_are_those_of_counted_pixels(P, b, m):
-    for first, second in product(shares.DECISIONS, shares.DECISIONS):
-        expected = counted_payoff(first, second, P, b, m)
-        assert shares.payoff(first, second, Fraction(P), Fraction(b), m) == expected
-
-
-@pytest.mark.parametrize("m", [0.5, 0.3, 1e-17])
+@pytest.mark.parametrize("m", [0.5, 1e-17])
 def test_left_with_right_is_the_only_equilibrium_so_an_idle_decision_would_gain(m):
     assert shares.equilibria(1, 1, m) == {("left", "right"), ("right", "left")}
     stays = shares.payoff("both", "unlearned", 1, 1, 0.5)
@@ -218,18 +153,6 @@ def test_the_weight_of_an_idle_decision_is_its_share_of_the_gradient():
     scores = torch.tensor([1.4, 1.5], dtype=torch.float64, requires_grad=True)
     (torch.logsumexp(20 * scores, 0) / 20).backward()
     assert shares.idle_weight(0.1, 20) == pytest.approx(scores.grad[0].item())
-    assert shares.idle_weight(1e6, 100) == 0
-
-
-def test_no_mask_beats_a_whole_or_everything_against_two_wholes():
-    P, b = 8, 4
-    best = 0
-    for i, j, k in product(range(P + 1), range(b + 1), range(P + 1)):
-        mask = set(range(i)) | set(range(50, 50 + j)) | set(range(99, 99 + k))
-        one = set(range(P)) | set(range(50, 50 + b))
-        other = set(range(50, 50 + b)) | set(range(99, 99 + P))
-        best = max(best, (counted_iou(mask, one) + counted_iou(mask, other)) / 2)
-    assert shares.whole_ceiling(Fraction(P), Fraction(b)) == best
 
 
 def test_the_figure_says_the_scores_and_its_arrow_leads_from_undecided_to_both():
@@ -238,10 +161,6 @@ def test_the_figure_says_the_scores_and_its_arrow_leads_from_undecided_to_both()
     assert corners == ["left: 1.5", "right: 1.5", "both: 1.5", "neither: 1.5"]
     (arrow,) = [text for text in ax.texts if text.get_text() == ""]
     assert (arrow.xyann, arrow.xy) == ((0.5, 0.5), (1, 1))
-    squares = [box.images[0].get_array()[7, 13] for box in ax.child_axes]
-    red, yellow, orange, white = squares
-    assert red[1] < orange[1] < yellow[1]
-    assert white.min() > 0.9
 
 
 def test_the_script_says_what_holds_and_saves_its_figure(tmp_path, capsys):
@@ -250,20 +169,3 @@ def test_the_script_says_what_holds_and_saves_its_figure(tmp_path, capsys):
     assert "a share of 0.414" in said
     assert "| 1/3 | 1.00 | 4.83 |" in said
     assert (tmp_path / "new" / "shares.png").stat().st_size > 10000
-
-
-def test_what_is_out_of_range_is_named_with_its_value():
-    with pytest.raises(ValueError, match="p must be from 0 to 1, got nan"):
-        shares.mean_iou(0.5, float("nan"), 1, 1)
-    with pytest.raises(ValueError, match="a must be from 0 to 1, got 1.1"):
-        shares.slope(1.1, 0.5, 1, 1)
-    with pytest.raises(ValueError, match="P must be positive and finite, got inf"):
-        shares.climbs_to_given(0.5, float("inf"), 1)
-    with pytest.raises(ValueError, match="p must be positive and finite, got 0"):
-        shares.dividing_point(1, 1, 0)
-    with pytest.raises(ValueError, match=r"area must be at least P \+ b, got 2.5"):
-        shares.untrained_climbs_to_given(0.5, 2, 1, 2.5)
-    with pytest.raises(ValueError, match="start must be between 0 and 1, got 1.0"):
-        shares.untrained_climbs_to_given(0.5, 1, 1, 9, 1.0)
-    with pytest.raises(ValueError, match="decision must be one of .* got 'up'"):
-        shares.payoff("left", "up", 1, 1, 0.5)
