@@ -1,9 +1,8 @@
 """Is it an equilibrium? Ten finished pairs of heads, pushed away from where they end.
 
 The paper calls the end of two heads, one "both" and one that has learned nothing,
-analogous to a Nash equilibrium to which any perturbation returns. Its payoffs make it
-none: the idle head gains by either grouping. Here pairs of heads are trained as
-exp_dual.py does, for 30 epochs. Then a pair is pushed: all of its weights or those of the
+analogous to a Nash equilibrium to which any perturbation returns. Here pairs of heads are
+trained as exp_dual.py does. Then a pair is pushed: all of its weights or those of the
 idle head get noise, or that head alone is trained to "left" on features that stay as they
 are. Then both train on.
 
@@ -47,13 +46,11 @@ def train(variant, net, optimiser, generator, settings, steps):
     sweep.train(net, optimiser, batch_loss, steps)
 
 
-def train_to_left(net, idle, generator, settings):
-    """Train the last layer of a network of two heads, so that the head of this number (0
-    or 1) gives the common region to the left instance. The other head has no part in the
-    loss, and the features stay as they are."""
+def train_to_left(net, idle, generator, s):
+    """Train the last layer, so that the head of this number (0 or 1) gives the common
+    region to the left instance. The other head has no part in the loss."""
     last_layer = [net.head.weight, net.head.bias]
-    optimiser = torch.optim.Adam(last_layer, 10 * settings.learning_rate)
-    s = settings
+    optimiser = torch.optim.Adam(last_layer, 10 * s.learning_rate)
 
     def batch_loss(progress):
         images, parts = data.sample(s.batch, generator, s.shape, s.noise)
@@ -64,19 +61,16 @@ def train_to_left(net, idle, generator, settings):
 
 
 @torch.no_grad()
-def add_noise(net, size, seed, idle=None):
-    """Add Gaussian noise to all weights of a network or, where idle is the number of a
-    head, to that head alone: size times the spread of each tensor. For all sizes the
-    noise has one direction."""
+def add_noise(weights, size, seed, idle=None):
+    """Add Gaussian noise to tensors of weights, size times the spread of each, in one
+    direction for all sizes. Where idle is the number of a head, the weights are those of
+    the last layer, (4, ...), and the other head stays as it is."""
     stream = torch.Generator().manual_seed(seed + 3 * data.SEEDS)
-    weights = list(net.parameters())
-    if idle is not None:
-        weights = [net.head.weight, net.head.bias]  # (4, C, 1, 1) and (4,)
     for weight in weights:
         noise = torch.randn(weight.shape, generator=stream).to(weight)
         if idle is not None:
             of_heads = noise.unflatten(0, (2, 2))  # (2 heads, 2 instances, ...)
-            of_heads[1 - idle] = 0  # the other head stays as it is
+            of_heads[1 - idle] = 0
         weight += size * weight.std() * noise
 
 
@@ -84,9 +78,9 @@ def push(net, name, idle, generator, settings, seed):
     """Push a network as PUSHES says. idle is the number of the idle head."""
     which, _, size = name.partition(" ")
     if which == "all":
-        add_noise(net, float(size), seed)
+        add_noise(net.parameters(), float(size), seed)
     if which == "idle":
-        add_noise(net, float(size), seed, idle)
+        add_noise([net.head.weight, net.head.bias], float(size), seed, idle)
     if which == "left":
         train_to_left(net, idle, generator, settings)
 
@@ -101,7 +95,7 @@ def tested(net, settings, seed, device):
     return outcomes, measured["oracle_exact"]
 
 
-def run(variant, seed, settings, device):
+def run(variant, seed, s, device):
     """Train two heads and, if one ends in "both" and one unlearned, push copies of them
     in every way and train these on. Returns the end of a row.
 
@@ -109,7 +103,6 @@ def run(variant, seed, settings, device):
     the share of pairs found then. Each copy goes on with the moments of Adam and with the
     images that would have come next.
     """
-    s = settings
     begun = time.perf_counter()
     net, generator = variant.begin(s, seed, device)
     optimiser = variant.optimiser(net, s)
@@ -124,7 +117,7 @@ def run(variant, seed, settings, device):
             images.set_state(generator.get_state())
             push(pushed, name, idle, images, s, seed)
             middle, _ = tested(pushed, s, seed, device)
-            again = torch.optim.Adam(pushed.parameters(), fused=True)
+            again = variant.optimiser(pushed, s)
             again.load_state_dict(copy.deepcopy(optimiser.state_dict()))
             train(variant, pushed, again, images, s, AFTER)
             end, exact = tested(pushed, s, seed, device)
@@ -133,16 +126,14 @@ def run(variant, seed, settings, device):
     return {"outcome": " + ".join(sorted(ends)), "after": after, "seconds": seconds}
 
 
-def end_of(before, after):
-    """Return which of ENDS a pushed pair comes to. before is the outcome of the pair, a
-    text, and after what its row says of the push."""
-    middle = " + ".join(sorted(after["pushed"]))
-    end = " + ".join(sorted(after["end"]))
+def end_of(after):
+    """Return which of ENDS a pushed pair of both and unlearned comes to, by what its row
+    says of the push."""
     if after["oracle_exact"] >= runs.FOUND:
         return "finds both groupings"
-    if end != before:
+    if sorted(after["end"]) != ["both", "unlearned"]:
         return "ends elsewhere"
-    return "stays" if middle == before else "returns"
+    return "stays" if sorted(after["pushed"]) == sorted(after["end"]) else "returns"
 
 
 def payoffs_table():
@@ -159,68 +150,34 @@ def payoffs_table():
     return stats.markdown(["", *shares.DECISIONS], lines)
 
 
-def counts(rows):
-    """Return what pushed pairs come to: {push: {end: how many}}."""
-    found = {}
+def report(rows):
+    """Return the text of the runs, see sweep. There is no figure."""
+    pairs = [row for row in rows.values() if row.get("after")]
+    ends = {}
     for name in PUSHES:
-        ends = [end_of(row["outcome"], row["after"][name]) for row in rows]
-        found[name] = Counter(ends)
-    return found
-
-
-def pushes_table(rows):
-    """Return what became of pushed pairs, in Markdown."""
-    found = counts(rows)
+        ends[name] = Counter(end_of(row["after"][name]) for row in pairs)
     lines = []
     for name, words in PUSHES.items():
-        outcomes = Counter()
-        for row in rows:
-            outcomes[" + ".join(sorted(row["after"][name]["end"]))] += 1
-        ends = [f"{outcome} {count}" for outcome, count in outcomes.items()]
-        line = [words] + [found[name][end] for end in ENDS]
-        lines.append(line + [", ".join(ends)])
-    return stats.markdown(["what is done", *ENDS, "outcomes at the end"], lines)
-
-
-def summary(rows):
-    """Return in sentences what the pairs say."""
-    found = counts(rows)
-    small = ("all 0.01", "all 0.1", "idle 0.1", "idle 1.0", "idle 10.0")
-    stays = sum(found[name]["stays"] for name in small)
-    both = found["left"]["finds both groupings"]
+        lines.append([words] + [ends[name][end] for end in ENDS])
     idle = shares.payoff("both", "unlearned", 1, 1, 0.5)
     moved = shares.payoff("both", "left", 1, 1, 0.5)
     weight = float(shares.idle_weight(1.5, 100))
-    return (
-        f"The end of two heads is no equilibrium: the idle head would gain, {moved:g} for "
-        f"{idle:g}.\nYet where it is 1.5 behind, the maximum of sharpness 100 leaves it "
-        f"{weight:.0e} of the gradient.\nAfter small noise, or any noise on the idle head, {stays} of "
-        f"{len(small) * len(rows)} pairs stay.\nWith the idle head trained to "
-        f'"left" {both} of {len(rows)} find both groupings.'
+    answer = (
+        "The end of two heads is no equilibrium: the idle head would gain, "
+        f"{moved:g} for {idle:g}.\nYet where it is 1.5 behind, the maximum of sharpness "
+        f"100 leaves it {weight:.0e} of the gradient."
     )
-
-
-def report(rows):
-    """Return the text of the runs, see sweep. There is no figure."""
-    pairs = []
-    for row in rows.values():
-        if row.get("after"):
-            pairs.append(row)
-    dead = sum("error" in row for row in rows.values())
-    other = len(rows) - len(pairs) - dead
-    texts = []
-    if pairs:
-        texts.append(summary(pairs))
-    texts.append(
+    of_payoffs = (
         "What two decisions score together (b = P, m = 1/2), the mean over groupings of "
-        "the\nbetter one's score. Equilibria are bold.\n\n" + payoffs_table()
+        "the\nbetter one's score. Equilibria are bold."
     )
-    if pairs:
-        texts.append(
-            f"What {AFTER} training steps make of pushed pairs. Noise is in spreads of "
-            "each tensor of\nweights.\n\n" + pushes_table(pairs)
-        )
-    texts.append(f"Pairs that did not end in both + unlearned, so not pushed: {other}.")
+    of_pushes = (
+        f"Of {len(rows)} pairs {len(pairs)} end in both + unlearned and are pushed. This "
+        f"is what {AFTER} training steps\nmake of them. Noise is in spreads of each "
+        "tensor of weights."
+    )
+    pushed = stats.markdown(["what is done", *ENDS], lines)
+    texts = [answer, of_payoffs, payoffs_table(), of_pushes, pushed]
     return {}, "\n\n".join(texts)
 
 

@@ -1,7 +1,6 @@
 """Logistic regression of counts: fit, likelihood ratio test, the place of one half.
 
-Pure functions that need NumPy alone, so that this file can be copied alone. Many fits at
-once are those of a bootstrap.
+Pure functions that need NumPy alone, so that this file can be copied alone.
 """
 
 import math
@@ -57,9 +56,9 @@ def ratio_test(x, successes, trials, column):
 
 
 def half_at(x, successes, trials):
-    """Return the x (...) at which half of the runs succeed, where x (cells,) are
-    logarithms of the feed ratio and success falls with x. Where all runs succeed, or most
-    do and the fit does not fall, it is plus infinity; for failures minus infinity."""
+    """Return the x (...) at which half of the runs succeed, where success falls with x
+    (cells,). Where the fit does not fall or all end alike it is plus infinity if most
+    succeed, else minus infinity."""
     coefficients, _ = fit(x[:, None], successes, trials)
     intercept = coefficients[..., 0]
     slope = coefficients[..., 1]

@@ -25,15 +25,15 @@ from beyond.networks import decide
 SEEN = 32  # test images on which scores and Gram matrices are measured
 RATES_AT = (0, 5, 10, 20, 30, 40, 60, 80, 120)  # training steps with a Gram matrix
 RATES_UP_TO = 10  # Gram matrices are measured on seeds below this
-LEADS_AT = (40, 120, 400)  # training steps whose leads are in the table
 BETA = runs.Settings().beta  # of all rows
 
 # Where |delta_left| or |delta_right| first exceeds this bound, the signs of both are to
 # tell how a run ends. The bound was chosen on seeds from 1000 up, of 0.02, 0.05, 0.1 and
 # 0.2. The rule was tested on seeds 200 to 259.
 BOUND = 0.2
+COUNTED = range(20)  # seeds of the counts and of the figure
 GROUPS = {
-    "0 to 19": range(20),
+    "0 to 19": COUNTED,
     "200 to 259": range(200, 260),
     "from 1000 up": range(1000, 10**6),
 }
@@ -109,153 +109,57 @@ def lead_at(row, step):
     return (left[k] + right[k]) / 2
 
 
-def leaves(row, bound=BOUND):
+def leaves(row):
     """Return when and how a run leaves the middle: the first recorded training step at
-    which |delta_left| or |delta_right| exceeds the bound, and whether their signs are
+    which |delta_left| or |delta_right| exceeds BOUND, and whether their signs are
     opposite then. (None, False) if neither does."""
     steps, left, right = differences(row)
-    outside = np.maximum(abs(left), abs(right)) > bound
+    outside = np.maximum(abs(left), abs(right)) > BOUND
     if not outside.any():
         return None, False
     first = outside.argmax()
     return int(steps[first]), bool(left[first] * right[first] < 0)
 
 
-def as_predicted(rows, bound=BOUND):
+def as_predicted(rows):
     """Return how many of these runs end as the signs say: opposite signs predict that
     both groupings are found. A run that never leaves the middle is predicted to fail."""
     right = 0
     for row in rows:
-        _, opposite = leaves(row, bound)
+        _, opposite = leaves(row)
         right += opposite == row["found"]
     return right
-
-
-def rates(row):
-    """Return the rates of a run, {training step: (common, lead, parting)}: its Gram
-    matrices along the three directions."""
-    along = {}
-    for step, gram in row["gram"].items():
-        gram = np.array(gram)
-        directions = (COMMON, LEAD, PARTING)
-        along[int(step)] = [lead.rate(gram, direction) for direction in directions]
-    return along
-
-
-def ratios_near_0(rows):
-    """Return lead : common and parting : lead, medians over all Gram matrices of these
-    runs that were measured while both |delta| were below 1/beta. None if none was."""
-    near = []
-    for row in rows:
-        steps, left, right = differences(row)
-        size = np.maximum(abs(left), abs(right))
-        for step, (common, of_lead, of_parting) in rates(row).items():
-            if size[list(steps).index(step)] < 1 / BETA:
-                near.append((of_lead / common, of_parting / of_lead))
-    return np.median(near, 0) if near else None
-
-
-def drive_and_feed(row, step):
-    """Return what moves lead and parting of a run under the maximum after so many
-    training steps: the drive (2,), which is there if all scores are equal, and (2,) what
-    the maximum feeds beyond it. Both are by the Gram matrix, see lead.growth()."""
-    steps, left, right = differences(row)
-    k = list(steps).index(step)
-    gram = np.array(row["gram"][str(step)])
-    lead_slope, parting_slope = lead.pulls(left[k], right[k], "maximum", BETA)
-    directions = np.stack((LEAD, PARTING))
-    drive = directions @ gram @ COMMON / 2
-    fed = directions @ gram @ (lead_slope * LEAD + parting_slope * PARTING)
-    return drive, fed
 
 
 # What the runs amount to
 
 
-def lived(rows, name):
-    """Return the runs of a variant that did not die, by seed."""
-    return [row for row in sweep.of(rows, name) if "error" not in row]
-
-
-def counted(rows, name):
-    """Return the runs of a variant that are counted and drawn. The seeds on which the
-    signs were chosen and tested are not, unless there are no others."""
-    every = lived(rows, name)
-    others = []
-    for row in every:
-        if row["seed"] not in GROUPS["200 to 259"] and row["seed"] < 1000:
-            others.append(row)
-    return others or every
-
-
-def name_of(variant):
-    """Return the first two cells of a variant's lines in tables: network and rule."""
-    return [variant.title, RULES[variant.rule]]
+def lived(rows, name, seeds):
+    """Return the runs of a variant on these seeds that did not die, by seed."""
+    own = []
+    for row in sweep.of(rows, name):
+        if "error" not in row and row["seed"] in seeds:
+            own.append(row)
+    return own
 
 
 def rates_table(rows):
-    """Return the table of the rates, in Markdown."""
+    """Return the table of the rates of growth, in Markdown."""
     lines = []
     for name, variant in VARIANTS.items():
-        own = counted(rows, name)
-        measured = [row for row in own if row["gram"]]
-        if not measured:
+        own = lived(rows, name, COUNTED)
+        grams = [np.array(row["gram"]["40"]) for row in own if row["gram"]]
+        if not grams:
             continue
         found = sum(row["found"] for row in own)
-        near = ratios_near_0(measured)
-        at_40 = np.median([rates(row)[40] for row in measured], 0)
-        cells = name_of(variant) + [f"{found}/{len(own)}"]
-        cells += ["-", "-"] if near is None else [f"{ratio:.2g}" for ratio in near]
-        cells += [f"{rate:.2g}" for rate in at_40]
-        lines.append(cells)
-    head = ["network", "rule", "finds both", "lead : common near 0"]
-    head += ["parting : lead near 0", "common at step 40", "lead", "parting"]
-    return stats.markdown(head, lines)
-
-
-def leads_table(rows):
-    """Return the table of the leads, in Markdown."""
-    lines = []
-    for name, variant in VARIANTS.items():
-        own = counted(rows, name)
-        if not own:
-            continue
-        cells = name_of(variant)
-        for step in LEADS_AT:
-            size = np.median([abs(lead_at(row, step)) for row in own])
-            cells.append(f"{size:.2g}")
-        starved = [row for row in own if "unlearned" in row["outcome"]]
-        for step in (0, 5):
-            same = 0
-            for row in starved:
-                same += lead_at(row, step) * lead_at(row, LEADS_AT[-1]) > 0
-            cells.append(f"{same}/{len(starved)}" if starved else "-")
-        lines.append(cells)
-    head = ["network", "rule"]
-    head += [f"lead at step {step}" for step in LEADS_AT]
-    head += ["the last leader is ahead at step 0", "at step 5"]
-    return stats.markdown(head, lines)
-
-
-def drives_table(rows):
-    """Return the table that holds the drive of lead and parting against what the maximum
-    feeds, in Markdown."""
-    lines = []
-    for name, variant in VARIANTS.items():
-        measured = [row for row in counted(rows, name) if row["gram"]]
-        if variant.rule != "soft" or not measured:
-            continue
-        cells = [variant.title]
-        for direction in (0, 1):
-            for step in (10, 40):
-                more = 0
-                for row in measured:
-                    drive, fed = drive_and_feed(row, step)
-                    more += abs(fed[direction]) > abs(drive[direction])
-                cells.append(f"{more}/{len(measured)}")
-        lines.append(cells)
-    head = ["network", "lead, step 10", "step 40", "parting, step 10", "step 40"]
-    return stats.markdown(head, lines)
+        line = [variant.title, RULES[variant.rule], f"{found}/{len(own)}"]
+        for direction in (COMMON, LEAD, PARTING):
+            median = np.median([lead.rate(gram, direction) for gram in grams])
+            line.append(f"{median:.2g}")
+        size = np.median([abs(lead_at(row, 40)) for row in own])
+        lines.append([*line, f"{size:.2g}"])
+    head = ["network", "rule", "finds both", "common", "lead", "parting"]
+    return stats.markdown([*head, "size of the lead"], lines)
 
 
 def signs_table(rows):
@@ -263,7 +167,7 @@ def signs_table(rows):
     lines = []
     for name, variant in VARIANTS.items():
         for group, seeds in GROUPS.items():
-            own = [row for row in lived(rows, name) if row["seed"] in seeds]
+            own = lived(rows, name, seeds)
             if not own:
                 continue
             right = as_predicted(own)
@@ -276,12 +180,32 @@ def signs_table(rows):
                 if step is not None:
                     times.append(step)
             when = f"{np.median(times):g}" if times else "-"
-            cells = name_of(variant) + [group, f"{right}/{len(own)}"]
-            cells += [f"{low:.0%} to {high:.0%}", f"{commoner}/{len(own)}"]
-            lines.append(cells + [when, str(len(own) - len(times))])
+            line = [variant.title, RULES[variant.rule], group, f"{right}/{len(own)}"]
+            line += [f"{low:.0%} to {high:.0%}", f"{commoner}/{len(own)}"]
+            lines.append([*line, when, len(own) - len(times)])
     head = ["network", "rule", "seeds", "ends as the signs say", "95% interval"]
     head += ["commoner end", "leaves at step (median)", "never leaves"]
     return stats.markdown(head, lines)
+
+
+def summary(rows):
+    """Return in sentences what the runs say."""
+    lines = []
+    for name in ("dual", "dual-matched"):
+        own = lived(rows, name, COUNTED)
+        found = sum(row["found"] for row in own)
+        rule = RULES[VARIANTS[name].rule]
+        lines.append(
+            f"Two heads, {rule}: {found} of {len(own)} runs find both groupings."
+        )
+    planned = []
+    for name in VARIANTS:
+        planned += lived(rows, name, GROUPS["200 to 259"])
+    lines.append(
+        f"On the planned seeds 200 to 259 {as_predicted(planned)} of {len(planned)} runs "
+        "end as the signs of delta say."
+    )
+    return "\n".join(lines)
 
 
 # The figure
@@ -306,46 +230,34 @@ def end_of(row):
     return "something else"
 
 
-def stretched(delta):
-    """Return the place of a delta on an axis that is linear below 1/beta and logarithmic
-    beyond."""
-    return np.sign(delta) * np.log10(1 + BETA * abs(delta))
-
-
 def draw_plane(ax, rows):
     """Draw the plane of delta_left and delta_right into Axes, and on it the paths of
     these runs, in the colours of their ends."""
-    edge = float(stretched(1.7))
-    lead_side = "#f7e6e0"  # where one decision is ahead for both groupings
-    parting_side = "#e3f1ea"  # where each is ahead for one
-    ax.fill_between((0, edge), 0, edge, color=lead_side, lw=0)
-    ax.fill_between((-edge, 0), -edge, 0, color=lead_side, lw=0)
-    ax.fill_between((-edge, 0), 0, edge, color=parting_side, lw=0)
-    ax.fill_between((0, edge), -edge, 0, color=parting_side, lw=0)
-    good = [row for row in rows if row["found"]]
-    failed = [row for row in rows if not row["found"]]
-    for row in good + failed:  # failures are drawn on top
+    edge = 1.7
+    ax.set_xscale("symlog", linthresh=1 / BETA)
+    ax.set_yscale("symlog", linthresh=1 / BETA)
+    one_ahead = "#f7e6e0"
+    each_ahead = "#e3f1ea"
+    ax.axvspan(-edge, 0, 0, 0.5, color=one_ahead, lw=0)
+    ax.axvspan(-edge, 0, 0.5, 1, color=each_ahead, lw=0)
+    ax.axvspan(0, edge, 0, 0.5, color=each_ahead, lw=0)
+    ax.axvspan(0, edge, 0.5, 1, color=one_ahead, lw=0)
+    where = {"ha": "center", "transform": ax.transAxes, "fontsize": 11}
+    ax.text(0.7, 0.95, "1 ahead for both", **where)
+    ax.text(0.3, 0.02, "2 ahead for both", **where)
+    ax.text(0.3, 0.95, "each ahead for one", **where)
+    ax.text(0.7, 0.02, "each ahead for one", **where)
+    for row in sorted(rows, key=lambda row: not row["found"]):  # failures on top
         _, left, right = differences(row)
-        x = stretched(left)
-        y = stretched(right)
         colour, marker = ENDS[end_of(row)]
-        ax.plot(x, y, color=colour, lw=0.9, alpha=0.5)
-        ax.plot(x[-1], y[-1], marker, color=colour, mec="white", mew=0.5, ms=7)
-    where = {"ha": "center", "va": "center", "fontsize": 11, "color": "0.25"}
-    far = 0.37 * edge
-    ax.text(far, 0.93 * edge, "1 ahead for both", **where)
-    ax.text(-far, -0.93 * edge, "2 ahead for both", **where)
-    ax.text(-far, 0.93 * edge, "each ahead for one", **where)
-    ax.text(far, -0.93 * edge, "each ahead for one", **where)
-    ticks = np.array([-1, -0.1, 0, 0.1, 1])
-    labels = [f"{tick:g}" for tick in ticks]
-    ax.set_xticks(stretched(ticks), labels)
-    ax.set_yticks(stretched(ticks), labels)
-    ax.axhline(0, color="black", lw=0.8)
-    ax.axvline(0, color="black", lw=0.8)
+        ax.plot(left, right, color=colour, lw=0.9, alpha=0.5)
+        ax.plot(left[-1], right[-1], marker, color=colour, mec="white", mew=0.5, ms=7)
+    ticks = (-1, -0.1, 0, 0.1, 1)
+    ax.set_xticks(ticks, ticks)
+    ax.set_yticks(ticks, ticks)
     ax.set_xlim(-edge, edge)
     ax.set_ylim(-edge, edge)
-    ax.set_aspect("equal")
+    ax.set_box_aspect(1)
     ax.set_xlabel("score of decision 1 minus 2, if left is true", fontsize=11)
 
 
@@ -358,7 +270,7 @@ def plot(rows):
         drawn = []
         for name, variant in VARIANTS.items():
             if variant.rule == rule:
-                drawn += counted(rows, name)
+                drawn += lived(rows, name, COUNTED)
         draw_plane(ax, drawn)
         ends = Counter(end_of(row) for row in drawn)
         found = ends["both groupings"]
@@ -377,42 +289,14 @@ def plot(rows):
     return fig
 
 
-def summary(rows):
-    """Return in sentences what the runs say."""
-    lines = []
-    for name in ("dual", "dual-matched"):
-        own = counted(rows, name)
-        if own:
-            found = sum(row["found"] for row in own)
-            rule = RULES[VARIANTS[name].rule]
-            lines.append(
-                f"Two heads, {rule}: {found} of {len(own)} runs find both groupings."
-            )
-    tested = []
-    for name in VARIANTS:
-        for row in lived(rows, name):
-            if row["seed"] in GROUPS["200 to 259"]:
-                tested.append(row)
-    if tested:
-        right = as_predicted(tested)
-        text = f"{right} of {len(tested)} end as the signs of delta say."
-        lines.append(f"Of the runs on seeds 200 to 259, which were planned, {text}")
-    return "\n".join(lines)
-
-
 def report(rows):
     """Return the figure and the text of the runs, see sweep."""
     texts = [
         summary(rows),
         "The theory, held against autograd:\n" + lead.in_words(lead.claims()),
-        "Rates: the Gram matrix along common, lead and parting, medians of seeds below "
-        f"{RATES_UP_TO}.\n'Near 0' is while both |delta| are below 1/beta.\n\n"
-        + rates_table(rows),
-        "Leads: their size, medians. Of the runs that end with a decision unlearned, in "
-        "how many\nthe decision that is ahead at the end was ahead before.\n\n"
-        + leads_table(rows),
-        "Under the maximum, in how many runs what it feeds exceeds the drive, by size."
-        "\n\n" + drives_table(rows),
+        "How fast common score, lead and parting grow at training step 40, by the Gram "
+        f"matrix\n(medians of seeds below {RATES_UP_TO}), and the size of the lead then "
+        "(seeds 0 to 19).\n\n" + rates_table(rows),
         f"The signs of delta where one of them first exceeds {BOUND}: opposite signs "
         "predict\nthat both groupings are found.\n\n" + signs_table(rows),
     ]

@@ -18,7 +18,7 @@ def pair():
 def test_noise_on_the_idle_head_leaves_the_other_head_and_the_features():
     net, _ = pair()
     before = copy.deepcopy(net.state_dict())
-    equilibrium.add_noise(net, 1.0, seed=0, idle=1)
+    equilibrium.push(net, "idle 1.0", 1, None, None, seed=0)
     after = net.state_dict()
     for name, weight in after.items():
         if name == "head.weight":
@@ -32,8 +32,8 @@ def test_noise_has_the_size_that_it_says_and_one_direction():
     net, _ = pair()
     before = copy.deepcopy(net)
     small = copy.deepcopy(net)
-    equilibrium.add_noise(net, 0.2, seed=0)
-    equilibrium.add_noise(small, 0.1, seed=0)
+    equilibrium.add_noise(net.parameters(), 0.2, seed=0)
+    equilibrium.add_noise(small.parameters(), 0.1, seed=0)
     for weight, half, old in zip(
         net.parameters(), small.parameters(), before.parameters()
     ):
@@ -69,34 +69,26 @@ def test_a_pair_that_ends_in_both_and_unlearned_is_pushed_in_every_way(monkeypat
     assert row["after"]["left"]["oracle_exact"] == 0.25
 
 
-@pytest.mark.parametrize(
-    ("pushed", "end", "exact", "expected"),
-    [
-        (["unlearned", "both"], ["unlearned", "both"], 0.0, "stays"),
-        (["both", "unlearned"], ["unlearned", "both"], 0.0, "stays"),
-        (["left", "both"], ["unlearned", "both"], 0.0, "returns"),
-        (["unlearned", "both"], ["left", "both"], 0.5, "ends elsewhere"),
-        (["left", "both"], ["left", "right"], 1.0, "finds both groupings"),
-    ],
-)
-def test_what_becomes_of_a_pair_has_a_name(pushed, end, exact, expected):
-    after = {"pushed": pushed, "end": end, "oracle_exact": exact}
-    assert equilibrium.end_of("both + unlearned", after) == expected
+def test_what_becomes_of_a_pair_has_a_name():
+    finished = ["unlearned", "both"]
+    moved = ["left", "both"]
+
+    def name(pushed, end, exact):
+        after = {"pushed": pushed, "end": end, "oracle_exact": exact}
+        return equilibrium.end_of(after)
+
+    assert name(finished, ["both", "unlearned"], 0.0) == "stays"
+    assert name(moved, finished, 0.0) == "returns"
+    assert name(finished, moved, 0.5) == "ends elsewhere"
+    assert name(moved, ["left", "right"], 1.0) == "finds both groupings"
 
 
 def test_the_recorded_pairs_end_as_they_did():
     rows = sweep.distinct(sweep.recorded(equilibrium.QUESTION, sweep.ROWS))
-    saved, text = equilibrium.report(rows)
-    assert saved == {}
+    _, text = equilibrium.report(rows)
     assert "the idle head would gain, 1.75 for 1.5" in text
-    assert "48 of 50 pairs stay" in text
-    assert "9 of 10 find both groupings" in text
+    assert "Of 10 pairs 10 end in both + unlearned" in text
+    assert '| the idle head trained to "left" | 0 | 0 | 1 | 9 |' in text
     assert "| noise on all weights, 0.3 | 3 | 0 | 7 | 0 |" in text
     assert "| noise on all weights, 1 | 0 | 3 | 7 | 0 |" in text
     assert "| left | 1.50 | **2.00** | 1.75 | 1.75 | 1.50 |" in text
-
-
-def test_a_report_of_no_pairs_says_so():
-    row = {"variant": "heads", "seed": 0, "outcome": "left + right", "after": {}}
-    _, text = equilibrium.report({("heads", 0): row})
-    assert "so not pushed: 1." in text
