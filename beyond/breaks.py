@@ -1,7 +1,7 @@
 """What breaks it? The recurrent network with one setting changed at a time.
 
 Each setting of exp_recurrent.py is changed in turn. Two heads are trained too where a
-change might help them, and other people's U-Nets ("pip install monai").
+change might help them.
 
 Without arguments the recorded runs are drawn. --variants and --seeds train what is
 missing among them; with --anew recorded runs are trained again. New rows go to the folder
@@ -12,7 +12,6 @@ from dataclasses import replace
 
 import data
 from beyond import runs, sweep
-from beyond.networks import Variant
 
 
 def changed(title, **other):
@@ -30,12 +29,6 @@ def matched(key):
     """Return one of SETTINGS in which each decision takes a grouping of its own."""
     v = SETTINGS[key]
     return replace(v, title=f"{v.title}, matched", rule="matched")
-
-
-def monai(name, words, decisions):
-    """Return a U-Net of MONAI that makes so many decisions."""
-    options = {"name": name, "out_channels": 2 * decisions}
-    return Variant(f"MONAI's {name}, {words}", "Monai", options)
 
 
 def sizes(**shape):
@@ -63,35 +56,16 @@ SETTINGS = {
     "m-55": changed("m = 0.55 (0.5)", m=0.55),
     "m-70": changed("m = 0.7 (0.5)", m=0.7),
 }
-HEADS = {
-    "heads-noise-5": heads("noise-5"),
-    "heads-width-32": heads("width-32"),
-    "heads-batch-16": heads("batch-16"),
-    "heads-step-quarter": heads("step-quarter"),
-    "heads-step-four": heads("step-four"),
-    "heads-b-quarter": heads("b-quarter"),
-    "heads-b-four": heads("b-four"),
-    "heads-m-70": heads("m-70"),
-}
-MATCHED = {
-    "image-64-matched": matched("image-64"),
-    "noise-5-matched": matched("noise-5"),
-    "b-four-matched": matched("b-four"),
-}
-MONAI = {
-    "BasicUNet-single": monai("BasicUNet", "one decision", 1),
-    "UNet-single": monai("UNet", "one decision", 1),
-    "AttentionUnet-single": monai("AttentionUnet", "one decision", 1),
-    "BasicUNet-heads": monai("BasicUNet", "two heads", 2),
-    "UNet-heads": monai("UNet", "two heads", 2),
-    "AttentionUnet-heads": monai("AttentionUnet", "two heads", 2),
-}
-VARIANTS = {**SETTINGS, **HEADS, **MATCHED, **MONAI}
+FOR_HEADS = ("noise-5", "width-32", "batch-16", "step-quarter", "step-four")
+FOR_HEADS += ("b-quarter", "b-four", "m-70")
+HEADS = {f"heads-{key}": heads(key) for key in FOR_HEADS}
+FOR_MATCHED = ("image-64", "noise-5", "b-four")
+MATCHED = {f"{key}-matched": matched(key) for key in FOR_MATCHED}
+VARIANTS = {**SETTINGS, **HEADS, **MATCHED}
 TABLES = {
     "The recurrent network, one setting changed (in brackets what is usual)": SETTINGS,
     "Two heads, one setting changed": HEADS,
     "The recurrent network, each decision takes a grouping of its own": MATCHED,
-    "Other people's U-Nets": MONAI,
 }
 
 

@@ -2,9 +2,7 @@
 
 All networks map images (n, 1, H, W) to logits, (n, D decisions, C, H, W) or, where one
 pass makes them all, (n, D C, H, W). C = out_channels is 2, a mask an instance, unless
-said. width and depth are those of UNet. The weights are drawn from generator. Networks
-that only rows have (other units, the release of Wang et al. 2019, untrained masks that
-are not 1/2) are those of commit 3e54a70.
+said. width and depth are those of UNet. The weights are drawn from generator.
 """
 
 import copy
@@ -38,23 +36,22 @@ class ToldPass(nn.Module):
 
 class TwoUNets(nn.Module):
     """Two U-Nets of their own weights. With feed_mask the second one sees the mask of the
-    first or, where shown (n, C, H, W) is given, that in its place."""
+    first."""
 
     def __init__(
         self, width=16, depth=2, feed_mask=False, out_channels=2, generator=None
     ):
         super().__init__()
-        self.sees_mask = feed_mask
+        self.feed_mask = feed_mask
         seen = 1 + out_channels if feed_mask else 1
         self.first = initialise(UNet(1, out_channels, width, depth), generator)
         self.second = initialise(UNet(seen, out_channels, width, depth), generator)
 
-    def forward(self, images, shown=None):
+    def forward(self, images):
         first = self.first(images)
         told = images
-        if self.sees_mask:  # not detached, as in the recurrent network
-            mask = torch.sigmoid(first) if shown is None else shown
-            told = torch.cat((images, mask), 1)  # (n, 1 + C, H, W)
+        if self.feed_mask:  # not detached, as in the recurrent network
+            told = torch.cat((images, torch.sigmoid(first)), 1)  # (n, 1 + C, H, W)
         return torch.stack((first, self.second(told)), 1)
 
 
@@ -98,8 +95,7 @@ class Recurrent(nn.Module):
     the unit (a GRU) that holds the state. What is handed on for a mask is its "own", the
     same "detached" from the gradient, "half" (1/2 everywhere), "noise" (uniform from 0 to
     1) or "pass" (its number, 1 and so on; the first pass sees 1/2). For a state it is its
-    "own", the same "detached", or "zero", which leaves the unit without memory. Where
-    shown (n, C, H, W) is given, the later passes see that in place of the last mask.
+    "own", the same "detached", or "zero", which leaves the unit without memory.
     """
 
     def __init__(
@@ -121,13 +117,12 @@ class Recurrent(nn.Module):
         self.mask = mask
         self.state = state
         self.generator = generator  # of the noise that is handed on
-        self.sees_mask = feed_mask and mask in ("own", "detached")
         seen = 1 + out_channels if feed_mask else 1
         self.unet = UNet(seen, out_channels, width, depth)
         self.unit = ConvGRU(width * 2**depth) if feed_state else None
         initialise(self, generator)
 
-    def forward(self, images, shown=None):
+    def forward(self, images):
         mask = torch.full_like(images, 0.5).expand(-1, self.out_channels, -1, -1)
         state = None
         logits = []
@@ -142,7 +137,7 @@ class Recurrent(nn.Module):
                 state = self.unit(x, state)
                 x = state
             logits.append(self.unet.decode(x, skips))  # (n, C, H, W)
-            mask = self.hand_on(logits[-1], k) if shown is None else shown
+            mask = self.hand_on(logits[-1], k)
         return torch.stack(logits, 1)  # (n, passes, C, H, W)
 
     def hand_on(self, logits, k):
@@ -172,7 +167,8 @@ class Led(nn.Module):
         truths = data.groupings(parts)
         with torch.no_grad():
             logits = self.unet(images)  # (n, 4, H, W)
-            low, high = -12.0, 12.0  # the more it is lowered, the larger the lead
+            low = -12.0  # the more it is lowered, the larger the lead
+            high = 12.0
             for _ in range(60):
                 middle = (low + high) / 2
                 shifted = logits.clone()
@@ -190,30 +186,6 @@ class Led(nn.Module):
         return self.unet(images)
 
 
-class Monai(nn.Module):
-    """A U-Net of MONAI, by the name of its class. Its weights are its own draw, seeded.
-    OSError: the library is not there."""
-
-    def __init__(self, name, out_channels=2, width=16, depth=2, generator=None):
-        super().__init__()
-        try:
-            from monai.networks import nets
-        except ImportError:
-            raise OSError(f"MONAI's {name} needs: pip install monai") from None
-        widths = [width * 2**level for level in range(5)]
-        options = {"channels": widths[: depth + 1], "strides": [2] * depth}
-        if name == "BasicUNet":  # of four poolings, always
-            options = {"features": (*widths, width)}
-        elif name == "UNet":
-            options["num_res_units"] = 2
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(generator.initial_seed())
-            self.net = getattr(nets, name)(2, 1, out_channels, **options)
-
-    def forward(self, images):
-        return self.net(images)
-
-
 def unet(width, depth, out_channels, generator):
     """Return the U-Net of unet.py."""
     return initialise(UNet(1, out_channels, width, depth), generator)
@@ -226,7 +198,6 @@ NETWORKS = {
     "Twins": Twins,
     "Recurrent": Recurrent,
     "Led": Led,
-    "Monai": Monai,
 }
 
 
@@ -241,8 +212,6 @@ class Variant:
     number: float | None = None  # of the rule, if it has one
     coin: bool = False  # one truth is drawn for each image in place of both, weighed
     other: dict = field(default_factory=dict)  # than in Settings, {"shape.size": 64}
-    momentum: float = 0.0  # of SGD; without one it is Adam
-    shown: float = 0.0  # the share of the images that show who owns the common region
 
     def settings(self, s):
         """Return the Settings, changed as it says."""
@@ -274,8 +243,6 @@ class Variant:
     def optimiser(self, net, s):
         """Return what trains its network."""
         rate = self.settings(s).learning_rate
-        if self.momentum:
-            return torch.optim.SGD(net.parameters(), rate, momentum=self.momentum)
         return torch.optim.Adam(net.parameters(), rate, fused=True)
 
     def change(self):
@@ -285,10 +252,10 @@ class Variant:
         return changes
 
 
-def decide(net, images, *shown, instances=2):
+def decide(net, images, instances=2):
     """Return the decisions of any variant's network, which are probabilities: (n, D,
     instances, H, W)."""
-    masks = torch.sigmoid(net(images, *shown))  # (n, D, C, H, W) or (n, D C, H, W)
+    masks = torch.sigmoid(net(images))  # (n, D, C, H, W) or (n, D C, H, W)
     if masks.ndim == 4:
         masks = masks.unflatten(1, (-1, instances))
     return masks

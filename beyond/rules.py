@@ -3,14 +3,8 @@
 Each returns what every image counts, (n,), to be made large. scores is (n, D decisions, G
 groupings). weights is (n or 1, G): how probable each grouping is or, where one truth is
 known, 1 for it and 0 for the others.
-
-For each grouping the better decision: soft, hard, relaxed, annealed, evolving. Each
-decision a grouping of its own: matched, matched_smooth, order, two_sided, capped. With
-one truth an image the batch is shared out: shared, shared_capped. Between the maximum and
-matching: transport.
 """
 
-import math
 from itertools import permutations
 
 import torch
@@ -25,13 +19,12 @@ def soft(scores, weights, beta):
 
 
 def hard(scores, weights):
-    """The maximum itself."""
+    """The maximum itself: the better decision counts for each grouping."""
     return (weights * scores.amax(1)).sum(1)
 
 
 def relaxed(scores, weights, weight):
     """The worse of two decisions has a weight too (Rupprecht et al. 2017)."""
-    of_two(scores, "relaxed")
     mixed = (1 - weight) * scores.amax(1) + weight * scores.amin(1)  # (n, G)
     return (weights * mixed).sum(1)
 
@@ -53,11 +46,10 @@ def evolving(scores, weights, share, progress):
 
 def pairings(scores, weights):
     """Return what each way to give every grouping a decision of its own scores, (n,
-    ways). ValueError: decisions below the groupings or above 6."""
+    ways). ValueError: fewer decisions than groupings."""
     D, G = scores.shape[1:]
-    if not G <= D <= 6:
-        text = "decisions must be at least the groupings and at most 6"
-        raise ValueError(f"{text}, got {D} and {G}")
+    if D < G:
+        raise ValueError(f"decisions must be at least the groupings, got {D} and {G}")
     ways = torch.tensor(list(permutations(range(D), G)), device=scores.device)
     weighed = scores * weights[:, None]  # (n, D, G)
     return weighed[:, ways, torch.arange(G, device=scores.device)].sum(-1)
@@ -76,40 +68,32 @@ def matched_smooth(scores, weights, beta):
 
 def order(scores, weights):
     """Decision 1 is left, decision 2 is right."""
-    of_two(scores, "order")
     return weights[:, 0] * scores[:, 0, 0] + weights[:, 1] * scores[:, 1, 1]
 
 
 def two_sided(scores, weights, weight):
-    """Every decision is drawn to its nearest grouping too, with a weight. It is for
-    groupings that are all possible."""
-    of_two(scores, "two_sided")
+    """Every decision is drawn to its nearest grouping too, with a weight. All groupings
+    are possible."""
     return (1 - weight) * hard(scores, weights) + weight * scores.amax(2).mean(1)
 
 
 def capped(scores, weights, most):
-    """A decision wins at most a share of an image (after Gao et al. 2023): if one wins
-    both groupings, it leaves a part of the cheaper one to the other. It is for groupings
-    that are all possible."""
-    of_two(scores, "capped")
+    """One of two decisions wins at most a share of an image (after Gao et al. 2023): if
+    it wins both groupings, it leaves a part of the cheaper one to the other."""
     best = scores.argmax(1)  # (n, 2 groupings)
     wins_all = best[:, 0] == best[:, 1]  # (n,)
     cheapest = (scores.amax(1) - scores.amin(1)).amin(1)  # (n,)
     return hard(scores, weights) - torch.where(wins_all, (1 - most) * cheapest, 0)
 
 
-def shared(scores, weights, low, high):
-    """Each image of a batch is given to one of two decisions. Decision 1 has the images
-    on which it is furthest ahead, as many as it wins, but at least a share low and at
-    most a share high of the batch. ValueError: other than two decisions."""
-    of_two(scores, "shared", groupings=scores.shape[2])
+def shared(scores, weights, share):
+    """Each image of a batch is given to one of two decisions. Decision 1 has a share of
+    the batch: the images on which it is furthest ahead."""
     own = (scores * weights[:, None]).sum(2)  # (n, 2)
     n = len(own)
-    ahead = own[:, 0] - own[:, 1]
-    wins = int((ahead > 0).sum())
-    number = min(max(wins, round(n * low)), round(n * high))
+    furthest_first = (own[:, 0] - own[:, 1]).argsort(descending=True)
     decision = torch.ones(n, dtype=torch.long, device=own.device)
-    decision[ahead.argsort(descending=True)[:number]] = 0
+    decision[furthest_first[: round(n * share)]] = 0
     return own.gather(1, decision[:, None])[:, 0]
 
 
@@ -121,14 +105,11 @@ def answered(scores, weights, beta, tau):
     -beta tau logit(its share of all groupings), which is found by bisection in double
     precision and has no gradient.
     """
-    of_two(scores, "transport", groupings=scores.shape[2])
     with torch.no_grad():
         ahead = beta * (scores[:, 0] - scores[:, 1]).double()  # (n, G)
         weights = weights.double()
         logs = weights.clamp(min=1e-300).log()
-        high = ahead.abs().amax(
-            1, keepdim=True
-        )  # (n, 1): l lies between -high and high
+        high = ahead.abs().amax(1, keepdim=True)  # (n, 1), l is between -high and high
         low = -high
         for _ in range(60):
             middle = (low + high) / 2
@@ -149,18 +130,15 @@ def transport(scores, weights, beta, tau):
     return (answered(scores, weights, beta, tau) * scores).sum((1, 2))
 
 
-def of_two(scores, rule, groupings=2):
-    """Raise ValueError where scores are not of two decisions on so many groupings."""
-    if scores.shape[1:] != (2, groupings):
-        got = f"{scores.shape[1]} and {scores.shape[2]}"
-        raise ValueError(
-            f"{rule} is for 2 decisions and {groupings} groupings, got {got}"
-        )
+OF_TWO = ("order", "relaxed", "capped", "shared", "transport")
 
 
 def worth(rule, number, scores, weights, beta=100.0, progress=0.0):
     """Return what each image counts by the rule of this name, (n,). number is that of the
-    rules that have one. ValueError: another rule, a number that lacks or is too much."""
+    rules that have one. ValueError: another rule, or one of two decisions for others."""
+    D = scores.shape[1]
+    if rule in OF_TWO and D != 2:
+        raise ValueError(f"rule {rule!r} is for 2 decisions, got {D}")
     if rule == "soft":
         return soft(scores, weights, beta)
     if rule == "hard":
@@ -173,8 +151,6 @@ def worth(rule, number, scores, weights, beta=100.0, progress=0.0):
         return matched_smooth(scores, weights, beta)
     if rule == "order":
         return order(scores, weights)
-    if number is None or not math.isfinite(number):
-        raise ValueError(f"rule {rule!r} is none of beyond/rules.py or needs a number")
     if rule == "relaxed":
         return relaxed(scores, weights, number)
     if rule == "evolving":
@@ -184,9 +160,7 @@ def worth(rule, number, scores, weights, beta=100.0, progress=0.0):
     if rule == "capped":
         return capped(scores, weights, number)
     if rule == "shared":
-        return shared(scores, weights, number, number)
-    if rule == "shared_capped":
-        return shared(scores, weights, 1 - number, number)
+        return shared(scores, weights, number)
     if rule == "transport":
         return transport(scores, weights, beta, number)
     raise ValueError(f"rule must be one of beyond/rules.py, got {rule!r}")

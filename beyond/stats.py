@@ -5,17 +5,18 @@ Pure functions that need nothing of ours, so that this file can be copied alone.
 
 import math
 
+Z = 1.959964  # a normal deviate is further away in 5% of the cases
 
-def wilson(k, n, z=1.959964):
-    """Return the interval (low, high) of Wilson 1927 for a share that is seen k times in
-    n. z is a quantile of the normal distribution, by default for 95%. ValueError: k and n
-    are no count and its total."""
+
+def wilson(k, n):
+    """Return the 95% interval (low, high) of Wilson 1927 for a share that is seen k times
+    in n. ValueError: k and n are no count and its total."""
     if not 0 <= k <= n or n < 1:
         raise ValueError(f"k of n must be a count of at least 1, got {k} of {n}")
-    middle = k + z**2 / 2
-    half = z * math.sqrt(k * (n - k) / n + z**2 / 4)
-    low = max(0.0, middle - half) / (n + z**2)
-    high = min(1.0, (middle + half) / (n + z**2))
+    middle = k + Z**2 / 2
+    half = Z * math.sqrt(k * (n - k) / n + Z**2 / 4)
+    low = max(0.0, middle - half) / (n + Z**2)
+    high = min(1.0, (middle + half) / (n + Z**2))
     return low, high
 
 
@@ -64,18 +65,21 @@ def markdown(head, rows):
 
 
 def compared(one, other):
-    """Return how two rows differ, as a dict of found (two texts), points, interval (in
-    percentage points) and p: rows are dicts with title, found and of."""
+    """Return the cells of two rows in the table of compare, and their p-value."""
     counts = (one["found"], one["of"], other["found"], other["of"])
     low, high = difference_interval(*counts)
     points = 100 * (one["found"] / one["of"] - other["found"] / other["of"])
-    return {
-        "titles": [one["title"], other["title"]],
-        "found": [f"{one['found']}/{one['of']}", f"{other['found']}/{other['of']}"],
-        "points": f"{points:+.1f}",
-        "interval": f"{100 * low:+.1f} to {100 * high:+.1f}",
-        "p": fisher(*counts),
-    }
+    p = fisher(*counts)
+    cells = [
+        one["title"],
+        other["title"],
+        f"{one['found']}/{one['of']}",
+        f"{other['found']}/{other['of']}",
+        f"{points:+.1f}",
+        f"{100 * low:+.1f} to {100 * high:+.1f}",
+        f"{p:.2g}",
+    ]
+    return cells, p
 
 
 def compare(rows, pairs, planned=()):
@@ -94,11 +98,8 @@ def compare(rows, pairs, planned=()):
             if one in by_variant and other in by_variant:
                 tests.append(compared(by_variant[one], by_variant[other]))
         not_run = len(group) - len(tests)
-        corrected = holm([test["p"] for test in tests] + [1.0] * not_run)
-        for test, p in zip(tests, corrected):
-            after = "-" if group is pairs else f"{p:.2g}"
-            cells = test["titles"] + test["found"]
-            cells += [test["points"], test["interval"], f"{test['p']:.2g}", after]
-            lines.append(cells)
+        corrected = holm([p for _, p in tests] + [1.0] * not_run)
+        for (cells, _), p in zip(tests, corrected):
+            lines.append([*cells, "-" if group is pairs else f"{p:.2g}"])
     head = ["variant", "against", "finds", "finds", "points", "95% interval", "p"]
     return markdown(head + ["Holm"], lines) if lines else ""

@@ -1,8 +1,8 @@
 """Many runs: rows that outlive a crash, a pool of processes, the command line of a question.
 
-A run is a row: a line of JSON. It says which run it is, what it was made with and what it
-ended in or, under "error", what it died of. Rows are evidence and are never edited. A row
-that is made otherwise than today's code would make it is not counted.
+A run is a row: a line of JSON that says which run it is, what it was made with and what
+it ended in or, under "error", that its loss was not finite. Rows are evidence and are
+never edited. A row that is made otherwise than today's code would make it is not counted.
 
 A Question says what its runs are and what its rows amount to. A module makes one and
 hands it to main().
@@ -18,22 +18,15 @@ import signal
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import torch
 
-from beyond import stats
-
 ROWS = Path(__file__).parent / "rows"
 CUT = "3e54a70"  # the commit whose code made the rows of variants that are not here
-KEYS = {"variant", "seed", "device", "settings", "change"}  # of a row, beside its end
-# What a row means that lacks one of these, which the fingerprint may not show.
-LACKING = {"coin": False, "other": {}, "momentum": 0.0, "shown": 0.0, "number": None}
 
 
 @dataclass(frozen=True)
@@ -71,14 +64,11 @@ def label(question, key, seed, s, device):
 def fingerprint(question, key, s):
     """Return what tells another network under an old name, of a variant's untrained one:
     [its loss on a batch, the slope of that loss in one random direction of all weights].
-    Returns None where the library of the network is not there."""
+    """
     variant = question.variants[key]
     s = variant.settings(s)
     generator = torch.Generator().manual_seed(0)
-    try:
-        net = variant.build(s, generator)
-    except OSError:
-        return None
+    net = variant.build(s, generator)
     loss = question.loss(variant, net, s, generator)
     weights = list(net.parameters())
     slopes = torch.autograd.grad(loss, weights, materialize_grads=True)
@@ -96,42 +86,42 @@ def rounded(numbers):
 
 def same_fingerprint(there, here):
     """Whether two fingerprints are of one network. Machines round differently, so they
-    need to agree to 1e-3; one that could not be made agrees with all."""
-    if there is None or here is None:
-        return True
+    need to agree to 1e-3."""
     pairs = zip(there, here)
     return all(math.isclose(a, b, rel_tol=1e-3, abs_tol=1e-5) for a, b in pairs)
 
 
 def difference(row, label):
-    """Return how a row was made otherwise than a label says, "" where it was not. What
-    counts is what the row says or, by LACKING, means. A fingerprint counts where the
-    label has one too."""
-    there = LACKING | row["settings"] | row["change"]
-    here = LACKING | label["settings"] | label["change"]
-    unlike = []
+    """Return how a row was made otherwise than a label says, "" where it was not. A
+    fingerprint counts where the label has one too."""
+    there = row["settings"] | row["change"]
+    here = label["settings"] | label["change"]
     for key, value in there.items():
         if key == "start":
             alike = key not in here or same_fingerprint(value, here[key])
         else:
             alike = value == here.get(key)
         if not alike:
-            unlike.append(f"{key} is {value} there and {here.get(key)} here")
-    return ", ".join(unlike)
+            return f"{key} is {value} there and {here.get(key)} here"
+    return ""
 
 
 def translated(row):
     """Return a row in the words of this code. Older rows say steps for passes, have two
-    names for the class Recurrent, and have a rule and its number in one text."""
+    names for the class Recurrent, have a rule and its number in one text, and leave out
+    what they do not have."""
     settings = dict(row["settings"])
-    change = dict(row["change"])
     settings.pop("relaxed", None)  # the number of the rule "relaxed" without one
-    for options in (settings, change.get("other", {}), change.get("options", {})):
+    change = {"coin": False, "other": {}, "number": None} | row["change"]
+    for name in ("momentum", "shown"):  # which this code does not have
+        if not change.get(name):
+            change.pop(name, None)
+    for options in (settings, change["other"], change.get("options", {})):
         if "steps" in options:
             options["passes"] = options.pop("steps")
-    if change.get("net") in ("RecurrentUNet", "Handing"):
+    if change["net"] in ("RecurrentUNet", "Handing"):
         change["net"] = "Recurrent"
-    if "rule" in change and "number" not in change:
+    if "rule" in change and "number" not in row["change"]:
         rule, _, number = change["rule"].partition(" ")
         if rule == "balanced":
             rule, number = "shared", 0.5
@@ -142,29 +132,17 @@ def translated(row):
     return row | {"settings": settings, "change": change}
 
 
-def is_row(row):
-    """Whether something read from a file is a row: with what it was made with, and an
-    end."""
-    if not isinstance(row, dict) or not KEYS <= row.keys():
-        return False
-    return bool(row["settings"]) and ("error" in row or "outcome" in row)
-
-
 def read(path):
-    """Return the rows of a file of JSON lines, [] if there is none. A line that is no row,
-    as a crash may leave one, is dropped with a word."""
+    """Return the rows of a file of JSON lines, [] if there is none. A line that a crash
+    has left unfinished is dropped with a word."""
     if not path.exists():
         return []
     rows = []
-    for line in path.read_text(errors="replace").splitlines():
+    for line in path.read_text().splitlines():
         try:
-            row = json.loads(line)
-        except ValueError:
-            row = None
-        if is_row(row):
-            rows.append(translated(row))
-        else:
-            print(f"{path}: dropped {line[:30]!r}..., which is no run")
+            rows.append(translated(json.loads(line)))
+        except json.JSONDecodeError:
+            print(f"{path}: dropped {line[:30]!r}..., which is no row")
     return rows
 
 
@@ -182,161 +160,16 @@ def append(row, path):
 
 
 def distinct(rows):
-    """Return one row a run, {(variant, seed): row}: the first that finished or, where none
-    did, the last that died."""
+    """Return the first row of each run, {(variant, seed): row}."""
     runs = {}
     for row in rows:
-        key = row["variant"], row["seed"]
-        if key not in runs or "error" in runs[key]:
-            runs[key] = row
+        runs.setdefault((row["variant"], row["seed"]), row)
     return runs
 
 
 def of(runs, key):
     """Return the rows of a variant, by seed."""
     return [row for (name, _), row in sorted(runs.items()) if name == key]
-
-
-def counted(rows):
-    """Return what rows of any variants ended in as a table in Markdown, by their keys. No
-    network is built for it."""
-    runs = distinct(rows)
-    lines = []
-    for key in dict.fromkeys(name for name, _ in runs):
-        own = of(runs, key)
-        found = sum(row.get("found", False) for row in own)
-        ends = Counter(row.get("outcome", "died") for row in own)
-        outcomes = ", ".join(f"{end} {count}" for end, count in ends.most_common())
-        lines.append([key, f"{found}/{len(own)}", outcomes])
-    return stats.markdown(["key", "finds", "outcomes"], lines)
-
-
-# Training
-
-
-def train(net, optimiser, loss, steps, watch=None):
-    """Train a network, as everything here does. loss(progress) draws a batch and returns
-    the loss; progress goes from 0 to 1. watch(step, loss) is called before each step is
-    taken. Returns the seconds it took. FloatingPointError: the loss is not finite."""
-    begun = time.perf_counter()
-    net.train()
-    for step in range(1, steps + 1):
-        cost = loss((step - 1) / max(1, steps - 1))
-        if watch is not None:
-            watch(step, cost)
-        optimiser.zero_grad()
-        cost.backward()
-        optimiser.step()
-        if step % 40 == 0 and not math.isfinite(cost.item()):
-            raise FloatingPointError(f"the loss is {cost.item()} at step {step}")
-    net.eval()
-    return round(time.perf_counter() - begun, 2)
-
-
-def attempt(question, key, seed, s, device):
-    """Return the row of one run, which is trained here."""
-    row = label(question, key, seed, s, device)
-    row["change"]["start"] = fingerprint(question, key, s)
-    try:
-        end = question.run(question.variants[key], seed, s, device)
-        json.dumps(end, allow_nan=False)  # ValueError where a number is not finite
-    except (RuntimeError, ArithmeticError, MemoryError, ValueError) as error:
-        return row | {"error": f"{type(error).__name__}: {error}".splitlines()[0]}
-    return row | end
-
-
-def prepare():
-    """What a process of a sweep does first: one thread, no Ctrl-C, an end when its parent
-    ends."""
-    torch.set_num_threads(1)
-    torch.backends.cudnn.deterministic = True
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def follow():
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
-
-
-def pool(question, jobs, workers):
-    """Yield the rows of jobs (key, seed, settings, device) as they end, so many at a
-    time, each trained in a process of its own with one thread."""
-    spawn = multiprocessing.get_context("spawn")
-    executor = ProcessPoolExecutor(workers, spawn, prepare)
-    try:
-        futures = [executor.submit(attempt, question, *job) for job in jobs]
-        for future in as_completed(futures):
-            yield future.result()
-    except BrokenProcessPool:
-        text = "a process died; started again, the sweep does what is missing"
-        raise OSError(text) from None
-    finally:
-        executor.shutdown(wait=False, cancel_futures=True)
-        for process in multiprocessing.active_children():
-            process.kill()
-
-
-# The command line
-
-
-def seeds(text):
-    """An argparse type: "0-19" or "3" or "0-4,7" -> a list of seeds, each once."""
-    chosen = []
-    for part in text.split(","):
-        if not re.fullmatch("[0-9]{1,6}(-[0-9]{1,6})?", part):
-            raise argparse.ArgumentTypeError(f"must be as in 7 or 0-9,15, got {part!r}")
-        ends = [int(end) for end in part.split("-")]
-        if ends[0] > ends[-1]:
-            raise argparse.ArgumentTypeError(f"must rise, got {part!r}")
-        chosen.extend(range(ends[0], ends[-1] + 1))
-    return list(dict.fromkeys(chosen))
-
-
-def count(text):
-    """An argparse type: a whole number from 1 to 10000."""
-    if not re.fullmatch("[0-9]{1,5}", text) or not 1 <= int(text) <= 10**4:
-        message = f"must be a whole number from 1 to 10000, got {text!r}"
-        raise argparse.ArgumentTypeError(message)
-    return int(text)
-
-
-def arguments(question, argv=None):
-    """Return what the command line of a question says."""
-    parser = argparse.ArgumentParser(
-        description=question.about,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        usage=argparse.SUPPRESS,  # so that what is wrong is said in one line
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
-    add(
-        "--variants",
-        metavar="A,B",
-        help="to train where missing; a wrong one lists all",
-    )
-    add("--seeds", type=seeds, metavar="0-9,15", help="to train where missing")
-    add("--epochs", type=count, metavar="N", help="length of the training")
-    add("--anew", action="store_true", help="train recorded runs again")
-    add("--out", type=Path, default=Path("out"), help="folder of results and new rows")
-    add("--rows", type=Path, help="folder of rows to draw in place of beyond/rows")
-    add("--device", choices=("cpu", "cuda"), default="cpu", help="cpu unless said")
-    add("--workers", type=count, metavar="N", help="runs at once, else one a core")
-    args = parser.parse_args(argv)
-    if args.variants:
-        args.variants = list(dict.fromkeys(args.variants.replace(" ", "").split(",")))
-        unknown = set(args.variants) - question.variants.keys()
-        if unknown:
-            known = ", ".join(question.variants)
-            parser.error(f"argument --variants: no {min(unknown)!r} among {known}")
-    args.train = bool(args.variants or args.seeds or args.epochs or args.anew)
-    if args.workers and not args.train:
-        parser.error("argument --workers: nothing is trained without --seeds or so")
-    if args.rows and args.train:
-        parser.error("argument --rows: what is there is drawn, nothing is trained")
-    if args.device == "cuda" and not torch.cuda.is_available():
-        parser.error("argument --device: there is no CUDA device")
-    return args
 
 
 def sorted_out(question, rows, s, device, made=False):
@@ -371,7 +204,7 @@ def made_with(s, row):
     for field in fields(s):
         if field.name in values and field.name != "shape":
             own[field.name] = values[field.name]
-    return replace(s, shape=replace(s.shape, **values.get("shape", {})), **own)
+    return replace(s, shape=replace(s.shape, **values["shape"]), **own)
 
 
 def recorded(question, folder):
@@ -382,36 +215,145 @@ def recorded(question, folder):
     return rows
 
 
-def trained(question, args, s, rows):
+# Training
+
+
+def train(net, optimiser, loss, steps, watch=None):
+    """Train a network, as everything here does. loss(progress) draws a batch and returns
+    the loss; progress goes from 0 to 1. watch(step, loss) is called before each step is
+    taken. Returns the seconds it took. FloatingPointError: the loss is not finite."""
+    begun = time.perf_counter()
+    net.train()
+    for step in range(1, steps + 1):
+        cost = loss((step - 1) / max(1, steps - 1))
+        if watch is not None:
+            watch(step, cost)
+        optimiser.zero_grad()
+        cost.backward()
+        optimiser.step()
+        if step % 40 == 0 and not math.isfinite(cost.item()):
+            raise FloatingPointError(f"the loss is {cost.item()} at step {step}")
+    net.eval()
+    return round(time.perf_counter() - begun, 2)
+
+
+def attempt(question, key, seed, s, device):
+    """Return the row of one run, which is trained here."""
+    row = label(question, key, seed, s, device)
+    row["change"]["start"] = fingerprint(question, key, s)
+    try:
+        return row | question.run(question.variants[key], seed, s, device)
+    except FloatingPointError as error:
+        return row | {"error": str(error)}
+
+
+def prepare():
+    """What a process of a sweep does first: one thread, no Ctrl-C, an end when its parent
+    ends."""
+    torch.set_num_threads(1)
+    torch.backends.cudnn.deterministic = True
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def follow():
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+def pool(question, jobs, workers):
+    """Yield the rows of jobs (key, seed, settings, device) as they end, so many at a
+    time, each trained in a process of its own with one thread."""
+    spawn = multiprocessing.get_context("spawn")
+    executor = ProcessPoolExecutor(workers, spawn, prepare)
+    try:
+        futures = [executor.submit(attempt, question, *job) for job in jobs]
+        for future in as_completed(futures):
+            yield future.result()
+    finally:
+        executor.shutdown(wait=False, cancel_futures=True)
+        for process in multiprocessing.active_children():
+            process.kill()
+
+
+# The command line
+
+
+def seeds(text):
+    """An argparse type: "0-19" or "3" or "0-4,7" -> a list of seeds, each once."""
+    chosen = []
+    for part in text.split(","):
+        if not re.fullmatch("[0-9]{1,6}(-[0-9]{1,6})?", part):
+            raise argparse.ArgumentTypeError(f"must be as in 7 or 0-9,15, got {part!r}")
+        ends = [int(end) for end in part.split("-")]
+        if ends[0] > ends[-1]:
+            raise argparse.ArgumentTypeError(f"must rise, got {part!r}")
+        chosen.extend(range(ends[0], ends[-1] + 1))
+    return list(dict.fromkeys(chosen))
+
+
+def count(text):
+    """An argparse type: a whole number from 1 to 10000."""
+    if not re.fullmatch("[0-9]{1,5}", text) or not 1 <= int(text) <= 10**4:
+        message = f"must be a whole number from 1 to 10000, got {text!r}"
+        raise argparse.ArgumentTypeError(message)
+    return int(text)
+
+
+def arguments(question, argv=None):
+    """Return what the command line of a question says."""
+    parser = argparse.ArgumentParser(
+        description=question.about,
+        epilog="Variants: " + ", ".join(question.variants),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage=argparse.SUPPRESS,  # so that what is wrong is said in one line
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--variants", metavar="A,B", help="to train where missing, see below")
+    add("--seeds", type=seeds, metavar="0-9,15", help="to train where missing")
+    add("--anew", action="store_true", help="train recorded runs again")
+    add("--out", type=Path, default=Path("out"), help="folder of results and new rows")
+    add("--rows", type=Path, help="folder of rows to draw in place of beyond/rows")
+    add("--device", choices=("cpu", "cuda"), default="cpu", help="cpu unless said")
+    add("--workers", type=count, metavar="N", help="runs at once, else one a core")
+    args = parser.parse_args(argv)
+    args.train = bool(args.variants or args.seeds or args.anew)
+    args.variants = args.variants.split(",") if args.variants else question.default
+    for key in args.variants:
+        if key not in question.variants:
+            parser.error(f"argument --variants: there is no {key!r}, see --help")
+    if args.rows and args.train:
+        parser.error("argument --rows: what is there is drawn, nothing is trained")
+    if args.device == "cuda" and not torch.cuda.is_available():
+        parser.error("argument --device: there is no CUDA device")
+    return args
+
+
+def trained(question, args, rows):
     """Train what is asked for and not among the rows. Yields the rows that an earlier
     sweep into the same folder has left, then the new ones, which are appended there."""
+    s = question.settings
     path = args.out / f"{question.name}.jsonl"
     left, _, wrong = sorted_out(question, read(path), s, args.device, made=True)
     if wrong:
         raise ValueError(f"{path} was made otherwise, {wrong}: give another --out")
     yield from left
-    runs = distinct(rows + left)
-    asked = []
+    there = distinct(rows + left)
     jobs = []
     for seed in args.seeds or range(question.seeds):
-        for key in args.variants or question.default:
-            asked.append((key, seed))
-            if "error" in runs.get((key, seed), {"error": "it was not run"}):
+        for key in args.variants:
+            if (key, seed) not in there:
                 jobs.append((key, seed, s, args.device))
-    print(
-        f"{len(jobs)} of {len(asked)} runs are trained, and kept in {path}", flush=True
-    )
+    print(f"{len(jobs)} runs are trained, and kept in {path}", flush=True)
     if not jobs:
         return
     workers = args.workers or (1 if args.device == "cuda" else os.cpu_count())
-    begun = time.time()
     for k, row in enumerate(pool(question, jobs, workers), 1):
         append(row, path)
         yield row
-        minutes = (time.time() - begun) / k * (len(jobs) - k) / 60
-        end = row.get("outcome") or f"died, {row['error']}"
-        text = f"{k}/{len(jobs)}  {row['variant']} seed {row['seed']}: {end}"
-        print(f"{text}  ({minutes:.0f} min left)", flush=True)
+        text = f"{k}/{len(jobs)}  {row['variant']} seed {row['seed']}"
+        print(f"{text}: {row.get('outcome', 'died')}", flush=True)
 
 
 def save(path, what):
@@ -427,8 +369,6 @@ def answer(question, argv=None):
     text. Returns what was saved, {file name: dict or Figure}."""
     args = arguments(question, argv)
     s = question.settings
-    if args.epochs:
-        s = replace(s, epochs=args.epochs)
     folder = args.rows or ROWS
     rows = [] if args.anew else recorded(question, folder)
     if args.rows:
@@ -438,24 +378,20 @@ def answer(question, argv=None):
     args.out.mkdir(parents=True, exist_ok=True)
     fitting, cut, wrong = sorted_out(question, rows, s, args.device)
     if args.train:
-        fitting.extend(trained(question, args, s, fitting))
+        fitting.extend(trained(question, args, fitting))
     runs = distinct(fitting)
 
     saved, text = question.report(runs)
     for name, what in saved.items():
         save(args.out / name, what)
     print(text)
+    print(f"\nThis is what {len(runs)} runs say.")
+    if saved:
+        print(f"Saved in {args.out}: {', '.join(saved)}.")
     if cut:
-        print(f"\nRows of variants that only the code of commit {CUT} has:\n")
-        print(counted(cut))
+        print(f"{len(cut)} more rows are of variants that only commit {CUT} has.")
     if wrong:
-        print(f"\nRecorded rows that are made otherwise are not counted. {wrong}")
-    files = f" Saved in {args.out}: {', '.join(saved)}." if saved else ""
-    print(f"\nThis is what {len(runs)} runs say.{files}")
-    dead = [row for row in runs.values() if "error" in row]
-    if dead:
-        text = "started again, they are tried again"
-        raise ArithmeticError(f"{len(dead)} runs died; {text}")
+        print(f"Recorded rows that are made otherwise are not counted. {wrong}")
     return saved
 
 
@@ -469,8 +405,5 @@ def main(question, argv=None):
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
-    except BrokenPipeError:  # nobody reads any more (`| head`)
-        sys.stdout = None
-        sys.exit(1)
-    except (ValueError, ArithmeticError, OSError) as error:
+    except (ValueError, ArithmeticError, OSError, RuntimeError) as error:
         sys.exit(f"error: {error}")

@@ -107,8 +107,7 @@ def test_a_script_gives_the_numbers_of_the_cpu(script, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "key",
-    ["recurrent", "mask-noise", "dual-matched", "dual-capped-0.75", "dual-half-capped"],
+    "key", ["mask-noise", "dual-matched", "dual-capped-0.75", "dual-coin-balanced"]
 )
 def test_a_run_gives_the_numbers_of_the_cpu(key):
     s = runs.Settings(epochs=1, steps_per_epoch=3, held_out=8)

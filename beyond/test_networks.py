@@ -19,19 +19,18 @@ def some_images():
     return torch.randn(2, 1, 16, 16, generator=generator(2))
 
 
-def inputs_of(module, net, *inputs):
+def inputs_of(module, net):
     """Return the inputs of a module of a network, each time that it runs."""
     seen = []
     hook = module.register_forward_hook(lambda module, given, made: seen.append(given))
-    net(*inputs)
+    net(some_images())
     hook.remove()
     return seen
 
 
-def second_mask(net, *shown):
+def second_mask(net):
     """Return what the second pass of a recurrent network sees for a mask, (n, 2, H, W)."""
-    images = inputs_of(net.unet.down[0], net, some_images(), *shown)[1][0]
-    return images[:, 1:]
+    return inputs_of(net.unet.down[0], net)[1][0][:, 1:]
 
 
 def test_recurrent_is_the_papers_where_nothing_is_switched():
@@ -46,14 +45,12 @@ def test_a_pass_hands_on_its_own_mask(mask, has_gradient):
     seen = second_mask(net)
     assert torch.equal(seen, torch.sigmoid(net(some_images())[:, 0]))
     assert seen.requires_grad == has_gradient
-    assert net.sees_mask
 
 
 @pytest.mark.parametrize("mask, value", [("half", 0.5), ("pass", 1.0)])
 def test_a_pass_hands_on_a_constant_for_its_mask(mask, value):
     net = networks.Recurrent(mask=mask, generator=generator(1))
     assert (second_mask(net) == value).all()
-    assert not net.sees_mask
 
 
 def test_a_pass_hands_on_new_noise_for_its_mask():
@@ -63,50 +60,31 @@ def test_a_pass_hands_on_new_noise_for_its_mask():
     assert not torch.equal(seen, second_mask(net))
 
 
-def test_the_mask_that_is_shown_is_seen_in_place_of_the_first():
-    shown = torch.rand(2, 2, 16, 16, generator=generator(3))
-    assert torch.equal(
-        second_mask(networks.Recurrent(generator=generator(1)), shown), shown
-    )
-    net = networks.TwoUNets(feed_mask=True, generator=generator(1))
-    seen = inputs_of(net.second.down[0], net, some_images(), shown)[0][0]
-    assert torch.equal(seen[:, 1:], shown)
-
-
-def test_without_mask_or_state_there_is_no_place_for_one():
-    no_mask = networks.Recurrent(feed_mask=False, generator=generator(1))
-    no_state = networks.Recurrent(feed_state=False, generator=generator(1))
-    assert second_mask(no_mask).shape[1] == 0
-    assert no_state.unit is None
-
-
 @pytest.mark.parametrize(
     "state, is_zero, has_gradient",
     [("own", False, True), ("detached", False, False), ("zero", True, False)],
 )
 def test_a_pass_hands_on_the_state_that_it_says(state, is_zero, has_gradient):
     net = networks.Recurrent(state=state, generator=generator(1))
-    _, second = inputs_of(net.unit, net, some_images())
+    _, second = inputs_of(net.unit, net)
     assert (second[1] == 0).all() == is_zero
     assert second[1].requires_grad == has_gradient
 
 
 def test_told_the_pass_a_network_sees_the_image_and_a_number():
     net = networks.ToldPass(passes=3, generator=generator(1))
-    calls = inputs_of(net.unet, net, some_images())
+    calls = inputs_of(net.unet, net)
     assert [call[0][:, 1].unique().tolist() for call in calls] == [[0], [1], [2]]
     assert all(torch.equal(call[0][:, :1], some_images()) for call in calls)
 
 
 def test_two_unets_see_the_image_and_the_second_the_first_mask_if_so():
     net = networks.TwoUNets(feed_mask=True, generator=generator(1))
-    seen = inputs_of(net.second, net, some_images())[0][0]
     first = torch.sigmoid(net(some_images())[:, 0])
+    seen = inputs_of(net.second, net)[0][0]
     assert torch.equal(seen, torch.cat((some_images(), first), 1))
     alone = networks.TwoUNets(generator=generator(1))
-    assert torch.equal(
-        inputs_of(alone.second, alone, some_images())[0][0], some_images()
-    )
+    assert torch.equal(inputs_of(alone.second, alone)[0][0], some_images())
 
 
 @pytest.mark.parametrize(
@@ -140,17 +118,6 @@ def test_a_variant_changes_what_it_says_and_leaves_the_rest():
     assert s.shape == data.Shape(square=6)
     assert s.m == 0.7
     assert s.epochs == runs.Settings().epochs
-
-
-def test_a_variant_is_trained_by_adam_or_with_a_momentum_by_sgd():
-    net = UNet()
-    s = runs.Settings(learning_rate=0.5)
-    adam = Variant("", "UNet").optimiser(net, s)
-    sgd = Variant("", "UNet", momentum=0.9).optimiser(net, s)
-    assert isinstance(adam, torch.optim.Adam)
-    assert isinstance(sgd, torch.optim.SGD)
-    assert sgd.param_groups[0]["momentum"] == 0.9
-    assert [group["lr"] for group in adam.param_groups + sgd.param_groups] == [0.5, 0.5]
 
 
 @pytest.mark.parametrize("net", ["Recurrent", "ToldPass"])
