@@ -60,6 +60,11 @@ def shared(v, images, share=0.5, words="shared evenly", m=0.5):
     return replace(coin(v, images, words, m), rule="shared", number=share)
 
 
+def home(v):
+    """Return a variant by the loss to take home, beyond/ambiguous_loss.py."""
+    return by_rule(v, "ambiguous_loss", "ambiguous", 3.0)
+
+
 def one_truth(key, v):
     """Return the four variants of a network with one truth an image, by their keys."""
     return {
@@ -136,6 +141,13 @@ RIVALS = {
     "relaxed": by_rule(HEADS, "relaxed, weight 0.05", "relaxed", 0.05),
     "annealed": by_rule(HEADS, "annealed maximum", "annealed"),
 }
+# The loss to take home, at its default balance of 3.
+TO_TAKE_HOME = {
+    "dual-home": home(HEADS),
+    "dual-coin-home": home(coin(HEADS, 4, "one truth")),
+    "dual-coin-home-batch-16": home(coin(HEADS, 16, "one truth")),
+    "dual-coin-m-70-home": home(coin(HEADS, 16, "one truth, m = 0.7", m=0.7)),
+}
 COIN_ONE = {"single-coin": coin(SINGLE, 4, "one truth an image")}
 COIN_HEADS = one_truth("dual", HEADS)
 COIN_UNETS = one_truth("independent", UNETS)
@@ -159,6 +171,7 @@ TABLES = {
     "Matched: each decision takes a grouping of its own": MATCHED,
     "The same by a smooth maximum": SMOOTH,
     "Two heads, rivals of matching": RIVALS,
+    "Two heads, the loss to take home": TO_TAKE_HOME,
     "One truth an image, one decision": COIN_ONE,
     "One truth an image, two heads": COIN_HEADS,
     "One truth an image, two U-Nets": COIN_UNETS,

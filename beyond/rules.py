@@ -11,6 +11,7 @@ import torch
 from torch.nn.functional import logsigmoid
 
 import data
+from beyond import ambiguous_loss
 
 
 def soft(scores, weights, beta):
@@ -130,6 +131,16 @@ def transport(scores, weights, beta, tau):
     return (answered(scores, weights, beta, tau) * scores).sum((1, 2))
 
 
+def ambiguous(scores, weights, balance):
+    """The loss to take home, beyond/ambiguous_loss.py. All groupings of the batch are the
+    columns of one table of shares P."""
+    n = len(scores)
+    weights = weights.expand(n, -1).cpu().double() / n  # (n, G)
+    ahead, spread = ambiguous_loss.centre(scores.detach().cpu().double(), weights)
+    P = ambiguous_loss.shares(ahead / spread, weights, balance)  # (n, D, G)
+    return n * (P.to(scores.device, scores.dtype) * scores).sum((1, 2))
+
+
 OF_TWO = ("order", "relaxed", "capped", "shared", "transport")
 
 
@@ -163,4 +174,6 @@ def worth(rule, number, scores, weights, beta=100.0, progress=0.0):
         return shared(scores, weights, number)
     if rule == "transport":
         return transport(scores, weights, beta, number)
+    if rule == "ambiguous":
+        return ambiguous(scores, weights, number)
     raise ValueError(f"rule must be one of beyond/rules.py, got {rule!r}")
