@@ -191,8 +191,13 @@ def slope_test(rows, name, what, column, sharpness=SHARPNESS):
     text = f"{runs.NETWORKS[name].title}, {what}"
     if not logistic.determined(x[trials > 0]):  # too few cells so far
         return [text, trials.sum(), "-", None]
-    estimate, p = logistic.ratio_test(x, np.nansum(found, 0), trials, column)
-    return [text, trials.sum(), f"{estimate:+.2f} a doubling", p]
+    successes = np.nansum(found, 0)
+    estimate, p = logistic.ratio_test(x, successes, trials, column)
+    said = f"{estimate:+.2f} a doubling"
+    if len(sharpness) > 1:
+        coefficients, _ = logistic.fit(x, successes, trials)
+        said += f", of the other {coefficients[2 - column]:+.2f}"
+    return [text, trials.sum(), said, p]
 
 
 def mcnemar(first, second):

@@ -85,7 +85,31 @@ def test_the_whole_effect_runs_anywhere_and_shows_what_it_says(tmp_path):
     assert scores == pytest.approx([1.5, 1.5, 2.0], abs=0.02)
 
 
-def test_the_whole_effect_follows_the_number_of_heads(tmp_path):
-    three = ('("two at once", 2, 1)', '("three at once", 3, 1)')
-    lines = effect([three, ("range(400)", "range(2)")], tmp_path)
+def test_the_whole_effect_shows_three_heads_too(tmp_path):
+    two = 'show_effect(axes[1], "two at once", heads=2)'
+    three = 'show_effect(axes[1], "three at once", heads=3)'
+    lines = effect([(two, three), ("range(400)", "range(2)")], tmp_path)
     assert lines[1].startswith("three at once: score")
+
+
+def test_the_piece_to_take_runs_beside_the_file_that_it_copies(tmp_path):
+    (code,) = [block for block in blocks() if "from ambiguous_loss" in block]
+    begin = """
+import torch
+
+net = torch.nn.Conv2d(1, 4, 1)
+images = torch.rand(3, 1, 8, 8)
+truths = (torch.rand(3, 2, 2, 8, 8) > 0.5).float()
+"""
+    end = (
+        "\nloss.backward()\nprint(lead, parting, net.weight.grad.abs().sum().item())\n"
+    )
+    loss = (HERE / "beyond/ambiguous_loss.py").read_text(encoding="utf-8")
+    (tmp_path / "ambiguous_loss.py").write_text(loss, encoding="utf-8")
+    (tmp_path / "piece.py").write_text(begin + code + end, encoding="utf-8")
+    command = [sys.executable, "piece.py"]
+    printed = subprocess.check_output(command, cwd=tmp_path, text=True)
+    lead, parting, slope = [float(word) for word in printed.split()]
+    assert 0 <= lead <= 1 + 1e-6
+    assert 0 <= parting <= 2
+    assert slope > 0
