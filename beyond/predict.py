@@ -450,11 +450,6 @@ def land(u, parts, truths):
     slides_to = end.shares.tolist()
     if max(slides_to) - min(slides_to) < 0.01:
         slides_to = refined(end, best, costs, within)
-        level = costs.curve.max() - costs.curve.min() <= costs.slack
-        if level and end.moved and best.kind == "flat":
-            # The value is the same everywhere, but the gradient, which trains, is not.
-            kind = "one end" if slides_to in (0, 1) else "in between"
-            best = Best(kind, [[slides_to] * scape.K])
     shares = slides_to if isinstance(slides_to, list) else [slides_to] * scape.K
     return {
         "predicted": predicted(best, scape.K),
@@ -510,15 +505,11 @@ def checked_parts(parts):
 def checked_truths(truths, K):
     """Truths (G, K), by default each instance the owner once. ValueError: they are
     none."""
-    try:
-        truths = torch.eye(K) if truths is None else torch.as_tensor(truths).double()
-    except (TypeError, ValueError) as e:
-        raise ValueError(f"truths must be numbers: {e}") from None
+    truths = torch.eye(K) if truths is None else torch.tensor(truths).double()
     inside = truths.ndim == 2 and len(truths) and ((truths >= 0) & (truths <= 1)).all()
     if not inside or truths.shape[1] != K:
-        raise ValueError(
-            f"truths must be (G, {K}) shares from 0 to 1, got {truths.tolist()}"
-        )
+        text = f"truths must be (G, {K}) shares from 0 to 1"
+        raise ValueError(f"{text}, got {truths.tolist()}")
     return truths
 
 
@@ -527,20 +518,14 @@ def repeats(priors, G):
     hundredth: (G,). ValueError: priors that are none."""
     if priors is None:
         return torch.ones(G, dtype=torch.long)
-    try:
-        priors = torch.as_tensor(priors).double().tolist()
-    except (TypeError, ValueError) as e:
-        raise ValueError(f"priors must be numbers: {e}") from None
-    one_each = isinstance(priors, list) and len(priors) == G
-    if not one_each or min(priors) < 0 or not 0 < sum(priors) < math.inf:
+    if len(priors) != G or min(priors) < 0 or not 0 < sum(priors) < math.inf:
         raise ValueError(f"priors must be {G} numbers from 0 up, got {priors}")
     times = [round(100 * p / sum(priors)) for p in priors]
-    for p, k in zip(priors, times):
-        if p and not k:
-            raise ValueError(
-                f"priors must be 0 or at least a hundredth of their sum, got {priors}"
-            )
-    return torch.tensor([k // math.gcd(*times) for k in times])
+    lost = [p for p, k in zip(priors, times) if p and not k]
+    if lost:
+        text = "priors must be 0 or at least a hundredth of their sum"
+        raise ValueError(f"{text}, got {priors}")
+    return torch.tensor(times) // math.gcd(*times)
 
 
 def brief(answer):

@@ -71,8 +71,7 @@ def further(one, other):
 def blame(error):
     """An exception in one line: its type, its text, and the line that raised it, where
     there is one outside of the installed libraries that line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
-    text = lines[-1] if "TorchScript" in lines[0] else lines[0]
+    text = str(error).strip().partition("\n")[0]
     said = f"{type(error).__name__}: {text}".removesuffix(": ")
     frames = []
     for frame in traceback.extract_tb(error.__traceback__):
@@ -311,8 +310,6 @@ def checked(u, scene):
             NOT_FINITE, "it is not finite where masks are perfect or undecided"
         )
     perfect = scene.blurred(u, blur)
-    if abs(gain) <= 1e-9 * size and leads(u, scene, perfect):
-        return u  # the value says nothing, the gradient does
     said = f"perfect masks cost {least:.4g}, undecided ones {most:.4g}"
     if gain < -1e-3 * size and u.form in MASKS:
         hint = "write 1 - score for a score; --logits yes for logits"
@@ -329,19 +326,6 @@ def checked(u, scene):
         return u
     check_counts(u, scene, perfect, least + 1e-3 * gain)
     return replace(u, asymmetry="it treats one instance otherwise than another")
-
-
-def leads(u, scene, perfect):
-    """Whether the gradient leads from undecided shares to perfect ones."""
-    shares = scene.blurred(u, 1).to(u.kind).requires_grad_()
-    with torch.enable_grad():
-        try:
-            value = u.call(u.inputs(shares), scene.truths.to(u.kind))
-            (slope,) = torch.autograd.grad(value, shares)
-        except RuntimeError:  # there is no gradient
-            return False
-    gains = slope * (perfect - shares)
-    return (gains.sum() < -1e-6 * gains.abs().sum()).item()
 
 
 def check_whose(u, scene, perfect, level):
@@ -421,8 +405,10 @@ def fitting_in(u, scene, logits):
 def fitting_truths(u, scene, logits):
     """The same with the first kind of truths that fits: numbers, booleans or
     integers."""
-    misfit = None
-    for kind in ("numbers",) if u.form in INDICES else TRUTHS:
+    misfit, kinds = None, list(TRUTHS)
+    if u.form in INDICES:
+        kinds = ["numbers"]
+    for kind in kinds:
         try:
             return fitting_in(replace(u, truths=kind), scene, logits)
         except Misfit as e:
@@ -492,9 +478,7 @@ def search(first, scene, forms, logits):
 def arguments(loss):
     """The names of a loss's first two arguments in lower case, "" where they have none.
     ValueError: it cannot be called with two arguments."""
-    function = getattr(loss, "_orig_mod", loss)  # of a compiled module
-    if isinstance(function, torch.nn.Module):
-        function = function.forward
+    function = loss.forward if isinstance(loss, torch.nn.Module) else loss
     try:
         signature = inspect.signature(function)
         names = list(signature.parameters)
@@ -504,10 +488,13 @@ def arguments(loss):
         raise ValueError(f"{text}; write def f(pred, target): return ...") from None
     except ValueError:  # no signature: not written in Python
         names = []
-    if hasattr(function, "schema"):  # scripted
-        names = [argument.name for argument in function.schema.arguments]
-    names = [name for name in names if name != "self"] + ["", ""]
-    return [re.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower() for name in names[:2]]
+    first, second, *_ = [*names, "", ""]
+    return [words_of(first), words_of(second)]
+
+
+def words_of(name):
+    """A name like yTrue as y_true."""
+    return re.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower()
 
 
 def orders_of(loss, order):
@@ -538,19 +525,17 @@ def loss_of(thing, device):
     return thing
 
 
-def choose(name, value, among):
-    """ValueError: the value of an option is none of these."""
-    if value not in among:
-        raise ValueError(f"{name} must be one of {', '.join(among)}, got {value!r}")
-
-
 def understand(loss, K=2, device="cpu", logits="auto", classes="auto", order="auto"):
     """All that a loss of K instances may be, a list of Understood, the likeliest first.
     logits is yes, no or auto; classes is one of FORMS or auto; order is one of ORDERS.
     ValueError: an option is none of these, or no form fits."""
-    choose("logits", logits, ("auto", "yes", "no"))
-    choose("classes", classes, ("auto", *FORMS))
-    choose("order", order, ORDERS)
+    if logits not in ("auto", "yes", "no"):
+        raise ValueError(f"logits must be auto, yes or no, got {logits!r}")
+    if classes != "auto" and classes not in FORMS:
+        forms = ", ".join(FORMS)
+        raise ValueError(f"classes must be auto or one of {forms}, got {classes!r}")
+    if order not in ORDERS:
+        raise ValueError(f"order must be one of {', '.join(ORDERS)}, got {order!r}")
     loss, scene = loss_of(loss, device), Scene(K, device)
     forms = FORMS if classes == "auto" else (classes,)
     found, misfit = [], None
