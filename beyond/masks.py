@@ -44,38 +44,27 @@ def values_of(path):
             raise ValueError("masks are .npy or .png")
         with Image.open(path) as image:
             return pixels_of(image)
-    except (
-        OSError,
-        EOFError,
-        SyntaxError,
-        ValueError,
-    ) as e:  # cut short, or another kind
+    except (OSError, EOFError, SyntaxError, ValueError) as e:
         raise ValueError(f"cannot read {str(path)!r}: {e}") from None
 
 
 def pixels_of(image):
     """The values (H, W) of a picture, with what is to be said of them, as (array,
     remarks)."""
-    if image.mode == "P":
-        return np.asarray(image), [
-            "a palette: its first colour is taken for the background"
-        ]
     array = np.asarray(image)
-    if image.mode not in ("RGB", "RGBA", "LA"):
+    if image.mode == "P":
+        return array, ["a palette: its first colour is taken for the background"]
+    if image.mode == "RGB":
+        return array.max(-1), []
+    if image.mode not in ("RGBA", "LA"):
         return array, []
-    remarks = []
-    colours = (
-        array[..., :-1] if image.mode in ("RGBA", "LA") else array
-    )  # (H, W, 1 or 3)
-    if image.mode in ("RGBA", "LA"):
-        alpha = array[..., -1]
-        if np.ptp(colours) == 0 and np.ptp(alpha) > 0:
-            return alpha, [
-                "its colour is the same everywhere: alpha is taken for the mask"
-            ]
-        if np.ptp(alpha) > 0:
-            remarks.append("alpha is left out")
-    return colours.max(-1), remarks
+    colours = array[..., :-1]  # (H, W, 3 or 1)
+    alpha = array[..., -1]
+    if np.ptp(alpha) == 0:
+        return colours.max(-1), []
+    if np.ptp(colours) > 0:
+        return colours.max(-1), ["alpha is left out"]
+    return alpha, ["its colour is the same everywhere: alpha is taken for the mask"]
 
 
 def stacked(array):
@@ -83,16 +72,13 @@ def stacked(array):
     shape = array.shape
     if array.ndim == 4 and shape[1] == 1:
         return array[:, 0]  # (n, 1, H, W)
-    if array.ndim == 4 and shape[3] == 1:
-        return array[..., 0]  # (n, H, W, 1)
     if array.ndim == 2:
         return array[None]
     if array.ndim == 3:
         last_is_smallest = shape[2] < min(shape[0], shape[1])
         return np.moveaxis(array, -1, 0) if last_is_smallest else array
-    raise ValueError(
-        f"masks must be (H, W), (n, H, W), (H, W, n) or (n, 1, H, W), got {shape}"
-    )
+    layouts = "(H, W), (n, H, W), (H, W, n) or (n, 1, H, W)"
+    raise ValueError(f"masks must be {layouts}, got {shape}")
 
 
 def two_valued(array):
@@ -115,16 +101,12 @@ def two_valued(array):
     if low < 0:
         return array > 0, ["there are values below 0: taken for logits and cut at 0"]
     if is_label_map(array, values):
-        text = (
-            "a label map, which cannot hold an overlap: give each instance its own mask"
-        )
-        raise ValueError(
-            f"it holds the values {', '.join(f'{v:g}' for v in values[:5])}: {text}"
-        )
+        text = f"it holds {len(values)} values from {low:g} to {high:g}, a label map"
+        text += ", which cannot hold an overlap: give each instance its own mask"
+        raise ValueError(text)
     middle = (low + high) / 2
-    return array > middle, [
-        f"{len(values)} values from {low:g} to {high:g}: cut at {middle:g}"
-    ]
+    text = f"{len(values)} values from {low:g} to {high:g}: cut at {middle:g}"
+    return array > middle, [text]
 
 
 def is_label_map(array, values):
@@ -156,9 +138,8 @@ def overlaps(masks):
     sizes = shared.diagonal()
     partly = (shared > 0) & (shared < sizes[:, None]) & (shared < sizes)
     pairs = partly.triu(1).nonzero().tolist()
-    return sorted(
-        [(int(shared[i, j]), i, j) for i, j in pairs], key=lambda row: -row[0]
-    )
+    rows = [(int(shared[i, j]), i, j) for i, j in pairs]
+    return sorted(rows, key=lambda row: -row[0])
 
 
 def table(masks, pairs):
@@ -207,15 +188,11 @@ def pair_of(paths):
         masks, remarks = read(path)
         stacks.append(masks)
         said += remarks
-    shapes = [masks.shape for masks in stacks]
-    if (
-        len({shape[1:] for shape in shapes}) > 1
-        or sum(shape[0] for shape in shapes) < 2
-    ):
-        text = ", ".join(str(shape) for shape in shapes)
-        raise ValueError(
-            f"masks must be two or more of one size, in one file or several, got {text}"
-        )
+    sizes = {masks.shape[1:] for masks in stacks}
+    if len(sizes) > 1 or sum(len(masks) for masks in stacks) < 2:
+        shapes = ", ".join(str(masks.shape) for masks in stacks)
+        text = "masks must be two or more of one size, in one file or several"
+        raise ValueError(f"{text}, got {shapes}")
     masks = np.concatenate(stacks)  # (n, H, W)
     pairs = overlaps(masks)
     if not pairs and len(masks) > 2:
@@ -225,7 +202,6 @@ def pair_of(paths):
     said += [*table(masks, pairs), COCO, *warnings(parts)]
     few = thinned(parts)
     if few.shape != parts.shape:
-        said.append(
-            f"What follows uses one pixel in {round(parts.numel() / few.numel())}."
-        )
+        step = round(parts.numel() / few.numel())
+        said.append(f"What follows uses one pixel in {step}.")
     return Pair(few, said)

@@ -232,8 +232,8 @@ def readings(u, scene, logits):
     if logits == "yes" or (u.softmax and logits == "auto"):
         return [of_logits]
     bounded = replace(u, input=bounded_input(u, scene), exclusive=u.form in CLASSES)
-    if u.form in MASKS:
-        bounded = replace(bounded, exclusive=excludes(bounded, scene))
+    if u.form in MASKS:  # losses.py says it of its own
+        bounded = replace(bounded, exclusive=getattr(u.loss, "exclusive", False))
     if logits == "no" or bounded.input == "log-probabilities":
         return [bounded]
     scale = logit_scale(u, scene)
@@ -288,13 +288,6 @@ def bounded_input(u, scene):
     return "probabilities"
 
 
-def excludes(u, scene):
-    """Whether a loss of masks says that it is exclusive, or is not defined where masks
-    overlap."""
-    overlapping = torch.full_like(scene.truths, 0.9)
-    return getattr(u.loss, "exclusive", math.isnan(scene.cost_of(u, overlapping)))
-
-
 def checked(u, scene):
     """u, which fits, with what it takes and how it treats instances otherwise.
     Misfit."""
@@ -306,9 +299,8 @@ def checked(u, scene):
     least, most = costs[blur], scene.cost_of(u, scene.blurred(u, 1))
     gain, size = most - least, max(abs(most), abs(least))
     if not math.isfinite(gain):
-        raise Misfit(
-            NOT_FINITE, "it is not finite where masks are perfect or undecided"
-        )
+        said = "it is not finite where masks are perfect or undecided"
+        raise Misfit(NOT_FINITE, said)
     perfect = scene.blurred(u, blur)
     said = f"perfect masks cost {least:.4g}, undecided ones {most:.4g}"
     if gain < -1e-3 * size and u.form in MASKS:
@@ -324,7 +316,6 @@ def checked(u, scene):
     u = replace(u, takes=takes_of(u, scene))
     if alike(u, scene, some, turned(u, some), scene.truths.roll(1, 1), exact):
         return u
-    check_counts(u, scene, perfect, least + 1e-3 * gain)
     return replace(u, asymmetry="it treats one instance otherwise than another")
 
 
@@ -338,17 +329,6 @@ def check_whose(u, scene, perfect, level):
     everything = torch.full_like(perfect, perfect.max().item())
     if max(scene.cost_of(u, larger), scene.cost_of(u, everything)) <= level:
         raise Misfit(INSTANCES, "false alarms are free")
-
-
-def check_counts(u, scene, perfect, level):
-    """Misfit: the mask of an instance does not count."""
-    undecided = scene.blurred(u, 1)
-    for k in range(scene.K):
-        channel = k + 1 if u.exclusive else k
-        spoiled = perfect.clone()
-        spoiled[:, channel] = undecided[:, channel]
-        if scene.cost_of(u, spoiled) <= level:
-            raise Misfit(INSTANCES, f"the mask of instance {k + 1} does not count")
 
 
 def turned(u, shares):
