@@ -3,7 +3,6 @@ computations."""
 
 import json
 import math
-from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -13,12 +12,10 @@ from torch.nn import functional as F
 import data
 from beyond import landing, sweep, training
 from beyond.losses import LOSSES
-from beyond.predict import pair
 from beyond.understand import understand
 from beyond.yours import known
 
-PARTS = pair().double()
-TRUTHS = data.groupings(PARTS[None])[0]  # (2 truths, 2, 32, 32)
+torch.set_num_threads(1)  # the masks are small: a second thread only waits
 
 
 def drawn(*shape, seed=0):
@@ -28,157 +25,183 @@ def drawn(*shape, seed=0):
 def by_hand(p, t):
     """What losses that no library has are for one mask and its truth, lists of
     numbers."""
-    both, apart = (
-        sum(a * b for a, b in zip(p, t)),
-        sum(abs(a - b) for a, b in zip(p, t)),
-    )
-    both_sizes, alarms, misses = sum(p) + sum(t), sum(p) - both, sum(t) - both
-    iou, dice = both / (both_sizes - both), 2 * both / both_sizes
+    both = sum(a * b for a, b in zip(p, t))
+    apart = sum(abs(a - b) for a, b in zip(p, t))
+    sizes = sum(p) + sum(t)
+    alarms = sum(p) - both
+    misses = sum(t) - both
+    iou = both / (sizes - both)
+    dice = 2 * both / sizes
     right = [a if b else 1 - a for a, b in zip(p, t)]
     entropies = [-math.log(x) for x in right]
-    entropy, box = sum(entropies) / len(p), slice(t.index(1), len(t) - t[::-1].index(1))
+    entropy = sum(entropies) / len(p)
+    box = entropies[t.index(1) : len(t) - t[::-1].index(1)]
     return {
         "squared-iou": (1 - iou) ** 2,
         "focal-tversky": (1 - both / (both + 0.3 * alarms + 0.7 * misses)) ** 0.75,
         "cross-entropy": entropy,
         "log-cosh-dice": math.log(math.cosh(1 - dice)),
-        "jaccard-metric": 1 - (both_sizes - apart) / (both_sizes + apart),
+        "jaccard-metric": 1 - (sizes - apart) / (sizes + apart),
         "bce-dice-logits": entropy + 1 - dice,
         "poly": entropy + 1 - sum(right) / len(p),
-        "cropped": sum(entropies[box]) / len(entropies[box]),
+        "cropped": sum(box) / len(box),
     }
 
 
-def test_losses_are_what_a_few_pixels_give_by_hand():
-    p, t = drawn(2, 3, 1, 20, seed=7), (drawn(2, 3, 1, 20, seed=8) < 0.4).double()
-    rows = [
-        by_hand(*pair)
-        for pair in zip(p.flatten(0, 2).tolist(), t.flatten(0, 2).tolist())
-    ]
-    expected = {name: sum(row[name] for row in rows) / 6 for name in rows[0]}
-    right = (p * t + (1 - p) * (1 - t)).flatten().sort().values
-    expected["top-k"] = -right[:12].log().mean().item()  # of 120 pixels
-    for name, value in expected.items():
+def test_losses_of_masks_are_what_a_few_pixels_give_by_hand():
+    p = drawn(2, 3, 1, 20, seed=7)
+    t = (drawn(2, 3, 1, 20, seed=8) < 0.4).double()
+    pairs = zip(p.flatten(0, 2).tolist(), t.flatten(0, 2).tolist())
+    rows = [by_hand(mask, truth) for mask, truth in pairs]
+    for name in rows[0]:
+        value = sum(row[name] for row in rows) / 6
         given = p.logit() if name == "bce-dice-logits" else p
-        for x, y in ((given, t), (given.mT, t.mT)):
-            assert LOSSES[name](x, y).mean().item() == pytest.approx(value), name
-    few, one = (
-        p / 4,
-        torch.zeros(2, 3, 1, 20).scatter(1, (drawn(2, 1, 1, 20) * 3).long(), 1),
-    )
-    full = torch.cat((1 - few.sum(1, keepdim=True), few), 1)
-    entropy = F.cross_entropy(full.log(), one.argmax(1) + 1).item()
-    dice = (
-        2 * (few * one).sum((2, 3)) / (few + one).sum((2, 3))
-    )  # no pixel is background
-    batch = 2 * (few * one).sum((0, 2, 3)) / (few + one).sum((0, 2, 3))
-    for name, value in {
+        assert LOSSES[name](given, t).mean().item() == pytest.approx(value), name
+        turned = LOSSES[name](given.mT, t.mT)
+        assert turned.mean().item() == pytest.approx(value), name
+    right = (p * t + (1 - p) * (1 - t)).flatten().sort().values
+    worst = -right[:12].log().mean().item()  # of 120 pixels
+    assert LOSSES["top-k"](p, t).mean().item() == pytest.approx(worst)
+
+
+def classes():
+    """Masks that add up to less than 1, (2, 3, 1, 20), and truths of which each pixel
+    has one, none being background."""
+    index = (drawn(2, 1, 1, 20) * 3).long()
+    truths = torch.zeros(2, 3, 1, 20).scatter(1, index, 1)
+    return drawn(2, 3, 1, 20, seed=7) / 4, truths
+
+
+def test_losses_of_classes_are_what_a_few_pixels_give_by_hand():
+    p, t = classes()
+    full = torch.cat((1 - p.sum(1, keepdim=True), p), 1)  # (2, 4, 1, 20)
+    entropy = F.cross_entropy(full.log(), t.argmax(1) + 1).item()
+    dice = 2 * (p * t).sum((2, 3)) / (p + t).sum((2, 3))
+    of_batch = 2 * (p * t).sum((0, 2, 3)) / (p + t).sum((0, 2, 3))
+    expected = {
         "softmax": entropy,
         "softmax-dice": 1 - dice.sum().item() / 8,
-        "nnunet": entropy + 1 - batch.mean().item(),
-    }.items():
-        assert LOSSES[name](few, one).mean().item() == pytest.approx(value)
-        assert LOSSES[name](3 * p, one).isnan().any()
-    for (
-        name,
-        loss,
-    ) in LOSSES.items():  # in half precision as in single, and with a gradient
-        half = few.half().requires_grad_()
-        cost = loss(half, one.bool()).mean()
-        assert cost.item() == pytest.approx(
-            loss(half.double(), one).mean().item(), rel=2e-3
-        ), name
-        assert torch.autograd.grad(cost, half)[0].isfinite().all()
-
-
-def test_losses_are_those_of_the_libraries_that_are_installed():
-    p, t = (
-        drawn(3, 2, 16, 16),
-        F.max_pool2d((drawn(3, 2, 16, 16, seed=1) < 0.1).double(), 3, 1, 1),
-    )
-    z, expected = p.logit(), {}
-    one_by_one = [x.flatten(0, 1)[:, None] for x in (p, t)]  # each (6, 1, 16, 16)
-    if find_spec("monai"):
-        from monai import losses as m
-
-        exact = {"smooth_nr": 0, "smooth_dr": 1e-12}
-        smooth = m.DiceLoss(smooth_nr=1, smooth_dr=1)(p, t)
-        focal = m.FocalLoss(gamma=2, alpha=0.25)(z, t)
-        thin = m.SoftDiceclDiceLoss(smooth_nr=1, smooth_dr=1, smooth=1e-12)(*one_by_one)
-        expected = {
-            "iou": m.DiceLoss(jaccard=True, **exact)(p, t),
-            "dice": m.DiceLoss(**exact)(p, t),
-            "dice-squared": m.DiceLoss(squared_pred=True, **exact)(p, t),
-            "dice-batch": m.DiceLoss(batch=True, **exact)(p, t),
-            "tversky-misses": m.TverskyLoss(alpha=0.3, beta=0.7, **exact)(p, t),
-            "tversky-alarms": m.TverskyLoss(alpha=0.7, beta=0.3, **exact)(p, t),
-            "generalised-dice": m.GeneralizedDiceLoss(**exact)(p, t),
-            "mask2former": 5 * F.binary_cross_entropy(p, t) + 5 * smooth,
-            "sam": 20 * focal + smooth,
-            "cl-dice": thin,
-            "boundary": m.BoundaryLoss()(p, t),
-            "unified-focal": m.AsymmetricUnifiedFocalLoss()(*one_by_one),
-        }
-        if find_spec("scipy"):
-            expected["hausdorff"] = m.HausdorffDTLoss(include_background=True)(p, t)
-    if find_spec("torchvision"):
-        from torchvision.ops import sigmoid_focal_loss
-
-        expected["focal"] = sigmoid_focal_loss(z, t, reduction="mean")
-    if find_spec("segmentation_models_pytorch"):
-        from segmentation_models_pytorch import losses as s
-
-        exact = {"mode": "binary", "from_logits": False, "eps": 1e-12, "log_loss": True}
-        for name, loss in (
-            ("log-iou", s.JaccardLoss(**exact)),
-            ("log-dice", s.DiceLoss(**exact)),
-        ):
-            expected[name] = (
-                sum(loss(x[None], y[None]) for x, y in zip(*one_by_one)) / 6
-            )
-        expected["iou-batch"] = s.JaccardLoss(
-            "multilabel", from_logits=False, eps=1e-12
-        )(p, t)
-        lovasz = s.LovaszLoss("binary", per_image=True)
-        expected["lovasz"] = lovasz(one_by_one[0].logit().float(), one_by_one[1])
-    if not expected:
-        pytest.skip("no library is installed")
+        "nnunet": entropy + 1 - of_batch.mean().item(),
+    }
     for name, value in expected.items():
-        assert LOSSES[name](p, t).mean().item() == pytest.approx(
-            value.item(), abs=1e-5
-        ), name
+        assert LOSSES[name](p, t).mean().item() == pytest.approx(value)
+        assert LOSSES[name](12 * p, t).isnan().any()
 
 
-def test_the_better_decision_or_the_better_pairing_counts():
-    parts = data.sample(3, torch.Generator().manual_seed(2))[1]
-    truths = data.groupings(parts)  # (3, 2 truths, 2, H, W)
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_loss_is_in_half_precision_what_it_is_in_double(name):
+    p, t = classes()
+    half = p.half().requires_grad_()
+    cost = LOSSES[name](half, t.bool()).mean()
+    exact = LOSSES[name](half.double(), t).mean().item()
+    assert cost.item() == pytest.approx(exact, rel=2e-3)
+    (slope,) = torch.autograd.grad(cost, half)
+    assert slope.isfinite().all()
+
+
+# Masks and truths for the libraries, (3, 2, 16, 16), and one by one, (6, 1, 16, 16).
+MASKS = drawn(3, 2, 16, 16)
+OWNED = F.max_pool2d((drawn(3, 2, 16, 16, seed=1) < 0.1).double(), 3, 1, 1)
+MASK_EACH = MASKS.flatten(0, 1)[:, None]
+OWNED_EACH = OWNED.flatten(0, 1)[:, None]
+
+
+def same(name, value):
+    """Check that a loss of ours is the value of a library's."""
+    ours = LOSSES[name](MASKS, OWNED).mean().item()
+    assert ours == pytest.approx(value.item(), abs=1e-5), name
+
+
+def test_losses_are_those_of_monai():
+    m = pytest.importorskip("monai.losses")
+    exact = {"smooth_nr": 0, "smooth_dr": 1e-12}
+    smooth = m.DiceLoss(smooth_nr=1, smooth_dr=1)(MASKS, OWNED)
+    focal = m.FocalLoss(gamma=2, alpha=0.25)(MASKS.logit(), OWNED)
+    misses = m.TverskyLoss(alpha=0.3, beta=0.7, **exact)
+    alarms = m.TverskyLoss(alpha=0.7, beta=0.3, **exact)
+    lines = m.SoftDiceclDiceLoss(smooth_nr=1, smooth_dr=1, smooth=1e-12)
+    same("iou", m.DiceLoss(jaccard=True, **exact)(MASKS, OWNED))
+    same("dice", m.DiceLoss(**exact)(MASKS, OWNED))
+    same("dice-squared", m.DiceLoss(squared_pred=True, **exact)(MASKS, OWNED))
+    same("dice-batch", m.DiceLoss(batch=True, **exact)(MASKS, OWNED))
+    same("tversky-misses", misses(MASKS, OWNED))
+    same("tversky-alarms", alarms(MASKS, OWNED))
+    same("generalised-dice", m.GeneralizedDiceLoss(**exact)(MASKS, OWNED))
+    same("mask2former", 5 * F.binary_cross_entropy(MASKS, OWNED) + 5 * smooth)
+    same("sam", 20 * focal + smooth)
+    same("cl-dice", lines(MASK_EACH, OWNED_EACH))
+    same("boundary", m.BoundaryLoss()(MASKS, OWNED))
+    same("unified-focal", m.AsymmetricUnifiedFocalLoss()(MASK_EACH, OWNED_EACH))
+
+
+def test_the_hausdorff_loss_is_that_of_monai():
+    m = pytest.importorskip("monai.losses")
+    pytest.importorskip("scipy")
+    same("hausdorff", m.HausdorffDTLoss(include_background=True)(MASKS, OWNED))
+
+
+def test_the_focal_loss_is_that_of_torchvision():
+    ops = pytest.importorskip("torchvision.ops")
+    same("focal", ops.sigmoid_focal_loss(MASKS.logit(), OWNED, reduction="mean"))
+
+
+def test_losses_are_those_of_segmentation_models():
+    smp = pytest.importorskip("segmentation_models_pytorch.losses")
+    exact = {"from_logits": False, "eps": 1e-12}
+    iou = smp.JaccardLoss("binary", log_loss=True, **exact)
+    dice = smp.DiceLoss("binary", log_loss=True, **exact)
+    each = list(zip(MASK_EACH[:, None], OWNED_EACH[:, None]))
+    same("log-iou", sum(iou(p, t) for p, t in each) / 6)
+    same("log-dice", sum(dice(p, t) for p, t in each) / 6)
+    same("iou-batch", smp.JaccardLoss("multilabel", **exact)(MASKS, OWNED))
+    lovasz = smp.LovaszLoss("binary", per_image=True)
+    same("lovasz", lovasz(MASK_EACH.logit().float(), OWNED_EACH))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_loss_of_ours_is_understood_as_it_is_called(name):
+    u = known(name)
+    tried = understand(LOSSES[name])[0]
+    assert tried.input == u.input
+    assert tried.exclusive == u.exclusive
+    assert tried.form == u.form
+
+
+def three_pairs():
+    """The truths (3, 2, 2, H, W) of three images and decisions that are right, as
+    logits, of which the second image has them the other way round."""
+    _, parts = data.sample(3, torch.Generator().manual_seed(2))
+    truths = data.groupings(parts)
     right = truths.clamp(0.01, 0.99).logit()
-    either = torch.stack(
-        (right[0], right[1].flip(0), right[2])
-    )  # decisions in either order
-    for name in LOSSES:
-        u, z, one, twice = known(name), right, either, either[:, [0, 0]]
-        tried = understand(LOSSES[name])[0]
-        assert (u.input, u.exclusive, u.form) == (
-            tried.input,
-            tried.exclusive,
-            tried.form,
-        ), name
-        if u.exclusive:
-            z, one, twice = (training.with_zero(x) for x in (z, one, twice))
-        best = u(z.flatten(0, 1), truths.flatten(0, 1)).item()
-        for rule in ("hard", "matched"):
-            assert training.objective(u, one, truths, rule).item() == pytest.approx(
-                best, abs=1e-5
-            )
-            assert training.objective(u, twice, truths, rule) > best + 1e-3, name
-    # One decision that is better for both truths takes both, unless they are matched.
-    good, bad = truths.amax(1), 1 - truths.amax(1)
-    z = torch.stack((good, bad), 1).clamp(0.01, 0.99).logit().requires_grad_()
-    for rule, both in (("hard", False), ("matched", True)):
-        cost = training.objective(known("cross-entropy"), z, truths, rule)
-        (slope,) = torch.autograd.grad(cost, z)
-        assert (slope[:, 1].abs().sum() > 0) == both
+    return truths, torch.stack((right[0], right[1].flip(0), right[2]))
+
+
+@pytest.mark.parametrize("rule", ["hard", "matched"])
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_better_decision_or_the_better_pairing_counts(name, rule):
+    u = known(name)
+    truths, decisions = three_pairs()
+    right = truths.clamp(0.01, 0.99).logit()
+    if u.exclusive:
+        decisions = training.with_zero(decisions)
+        right = training.with_zero(right)
+    best = u(right.flatten(0, 1), truths.flatten(0, 1)).item()
+    assert training.objective(u, decisions, truths, rule).item() == pytest.approx(
+        best, abs=1e-5
+    )
+    alike = decisions[:, [0, 0]]
+    assert training.objective(u, alike, truths, rule) > best + 1e-3
+
+
+@pytest.mark.parametrize("rule, trained", [("hard", False), ("matched", True)])
+def test_a_decision_that_is_worse_for_both_truths_is_trained_if_matched(rule, trained):
+    truths, _ = three_pairs()
+    good = truths.amax(1)  # (3, 2, H, W)
+    decisions = torch.stack((good, 1 - good), 1).clamp(0.01, 0.99).logit()
+    decisions.requires_grad_()
+    cost = training.objective(known("cross-entropy"), decisions, truths, rule)
+    (slope,) = torch.autograd.grad(cost, decisions)
+    assert slope[:, 1].any() == trained
 
 
 def test_a_summary_of_recorded_rows_is_the_recorded_one():
@@ -195,7 +218,8 @@ def test_a_summary_of_recorded_rows_is_the_recorded_one():
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_the_recorded_prediction_is_that_of_today(name):
-    there, here = landing.recorded_prediction(name), landing.prediction(name)
+    there = landing.recorded_prediction(name)
+    here = landing.prediction(name)
     for key in ("kind", "cut"):
         assert here[key] == there[key]
     assert np.shape(here["best"]) == np.shape(there["best"])
