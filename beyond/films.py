@@ -38,10 +38,10 @@ def film(experiment, words, path):
     test = data.stream(args.seed, "test", args.device)
     images, parts = data.sample(args.test_images, test, shape, args.noise)
     history, frames = experiment.train(args, net, images[:3])
-    title = experiment.TITLE
+    title = experiment.TITLE.split(": ")[-1].capitalize()
     if vars(args).get("matched"):
         title = "Two heads, matched"
-    save(path, title, experiment.EACH, history, frames, images[:3], parts[:3])
+    save(path, title, experiment.DECISION, history, frames, images[:3], parts[:3])
     return history[-1]
 
 

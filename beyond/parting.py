@@ -9,7 +9,6 @@ python -m beyond.parting prints what holds of the theory and what the recorded r
 and draws parting.png. --variants and --seeds train what is missing.
 """
 
-from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -243,10 +242,10 @@ def draw_plane(ax, rows):
     ax.axvspan(0, edge, 0, 0.5, color=each_ahead, lw=0)
     ax.axvspan(0, edge, 0.5, 1, color=one_ahead, lw=0)
     where = {"ha": "center", "transform": ax.transAxes, "fontsize": 11}
-    ax.text(0.7, 0.95, "1 ahead for both", **where)
-    ax.text(0.3, 0.02, "2 ahead for both", **where)
-    ax.text(0.3, 0.95, "each ahead for one", **where)
-    ax.text(0.7, 0.02, "each ahead for one", **where)
+    ax.text(0.74, 0.95, "1 is ahead for both", **where)
+    ax.text(0.26, 0.02, "2 is ahead for both", **where)
+    ax.text(0.26, 0.95, "each is ahead for one", **where)
+    ax.text(0.74, 0.02, "each is ahead for one", **where)
     for row in sorted(rows, key=lambda row: not row["found"]):  # failures on top
         _, left, right = differences(row)
         colour, marker = ENDS[end_of(row)]
@@ -258,25 +257,22 @@ def draw_plane(ax, rows):
     ax.set_xlim(-edge, edge)
     ax.set_ylim(-edge, edge)
     ax.set_box_aspect(1)
-    ax.set_xlabel("score of decision 1 minus 2, if left is true", fontsize=11)
+    ax.set_xlabel("score of decision 1 minus 2, left grouping", fontsize=11)
 
 
 def plot(rows):
-    """Draw the paths of the runs on the plane, under the maximum and matched. Returns the
-    Figure."""
-    fig = Figure(figsize=(10, 6.1), layout="constrained")
-    maximum, matched = fig.subplots(1, 2, sharey=True)
-    for ax, rule in ((maximum, "soft"), (matched, "matched")):
-        drawn = []
-        for name, variant in VARIANTS.items():
-            if variant.rule == rule:
-                drawn += lived(rows, name, COUNTED)
+    """Draw the paths of the runs of two heads on the plane, under the maximum and
+    matched. Returns the Figure."""
+    fig = Figure(figsize=(10, 6.3), layout="constrained")
+    axes = fig.subplots(1, 2, sharey=True)
+    for ax, key in zip(axes, ("dual", "dual-matched")):
+        drawn = lived(rows, key, COUNTED)
         draw_plane(ax, drawn)
-        ends = Counter(end_of(row) for row in drawn)
-        found = ends["both groupings"]
-        title = f"{RULES[rule]}: {found} of {len(drawn)} runs find both"
-        ax.set_title(title.capitalize(), fontsize=12)
-    maximum.set_ylabel("score of decision 1 minus 2, if right is true", fontsize=11)
+        found = sum(row["found"] for row in drawn)
+        rule = RULES[VARIANTS[key].rule]
+        title = f"Two heads, {rule}: {found} of {len(drawn)} runs find both groupings"
+        ax.set_title(title, fontsize=12)
+    axes[0].set_ylabel("score of decision 1 minus 2, right grouping", fontsize=11)
     handles = []
     for end, (colour, marker) in ENDS.items():
         handles.append(Line2D([], [], color=colour, marker=marker, ms=8, label=end))
@@ -284,7 +280,7 @@ def plot(rows):
         handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=11
     )
     fig.suptitle(
-        "Training starts in the middle: which way do two decisions leave?", fontsize=14
+        "Training starts in the middle: which way do two heads leave?", fontsize=14
     )
     return fig
 
