@@ -44,7 +44,7 @@ HABITS = {  # rows of the table in beyond/README.md, and the truths that stand f
 }
 MATCH = (
     "let as many decisions as there are truths be matched with them one to one, or one "
-    "network pass twice (README.md)"
+    "network pass twice"
 )
 CUTS = {  # what a cut makes of the common region, for two instances
     "given": "both instances claim the overlap",
@@ -91,9 +91,8 @@ def load(path, name):
     except (Exception, SystemExit) as e:  # noqa: BLE001 - whatever the file may raise
         raise ValueError(f"cannot run {str(path)!r}: {blame(e)}") from None
     if Path(getattr(module, "__file__", None) or "").resolve() != Path(path).resolve():
-        raise ValueError(
-            f"{str(path)!r} has the name of an installed module: rename it"
-        )
+        text = "has the name of an installed module: rename it"
+        raise ValueError(f"{str(path)!r} {text}")
     if not hasattr(module, name):
         raise ValueError(f"there is no {name!r} in {str(path)!r}")
     return getattr(module, name)
@@ -192,9 +191,7 @@ def advice(what, truths):
 
 def described(name, what, truths=None):
     """What predict returns for a loss of this name and these truths, in lines."""
-    where = "masks cut off at 1/2"
-    if what["exclusive"]:
-        where = "the largest class of a pixel"
+    where = "the largest class of a pixel" if what["exclusive"] else "masks cut at 1/2"
     lines = [
         f"{name}: {call_said(what)}",
         f"best share of the overlap: {best_said(what)}",
@@ -209,10 +206,9 @@ def described(name, what, truths=None):
         lines.append(f"{text} (choose by {choice})")
     if what["alone"]:
         alone = what["alone"]
-        lines.append(
-            "the loss pools a batch, and this is with all truths in one batch; with "
-            f"one image a batch: {said(alone['predicted'])}, {alone['cut']}"
-        )
+        text = "the loss pools a batch, and this is with all truths in one batch"
+        one = f"{said(alone['predicted'])}, {alone['cut']}"
+        lines.append(f"{text}; with one image a batch: {one}")
     lines.append(f"to do: {advice(what, truths)}")
     return lines
 
@@ -248,15 +244,14 @@ def draw_plane(fig, ax, name, what):
     shade = ax.tricontourf(*places.T, costs, levels, cmap="viridis", extend="max")
     fig.colorbar(shade, label="mean loss over the truths")
     best = np.array(what["best"])  # (ties, 2)
-    ax.plot(
-        best[:, 0], best[:, 1], "wD", ms=11, mec="black", clip_on=False, label="best"
-    )
+    look = {"mec": "black", "clip_on": False}
+    ax.plot(best[:, 0], best[:, 1], "wD", ms=11, label="best", **look)
     start = 1 / 3 if what["exclusive"] else 1 / 2
     end = what["slides_to"]
     end = end if isinstance(end, list) else [end, end]
     for a, c in what["parts_to"] or [end]:
         ax.plot([start, a], [start, c], "o:", color="white", mec="black")
-        ax.plot(a, c, "r*", ms=18, mec="black", clip_on=False)
+        ax.plot(a, c, "r*", ms=18, **look)
     ax.plot([], [], "r*", ms=12, mec="black", label="where an undecided network goes")
     ax.set(xlabel="share of the first instance", ylabel="share of the second")
     ax.legend(loc="upper center", ncols=2, bbox_to_anchor=(0.5, -0.13), frameon=False)
@@ -394,9 +389,8 @@ def checked(args):
         raise ValueError("give a loss, FILE.py:NAME")
     path, name = args.loss or ("", "")
     if name and not path and {args.logits, args.classes, args.order} != {"auto"}:
-        raise ValueError(
-            f"it is known how {name} is called: no --logits, --classes, --order"
-        )
+        text = "no --logits, --classes, --order"
+        raise ValueError(f"it is known how {name} is called: {text}")
     if args.steps < 1:
         raise ValueError(f"--steps must be at least 1, got {args.steps}")
     if args.device == "cuda" and not torch.cuda.is_available():
