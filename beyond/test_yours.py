@@ -562,7 +562,8 @@ def test_options_that_do_not_fit_are_refused():
     refused("truths must be", losses.iou, truths=[[1, 0, 0]])
     refused("priors must be", losses.iou, priors=[1, -1])
     refused("a hundredth of their sum", losses.iou, priors=[0.999, 0.001])
-    refused("parts must be", losses.iou, parts=torch.ones(3, 4, 4))
+    refused("parts must not", losses.iou, parts=torch.ones(3, 4, 4))
+    refused("parts must be masks", losses.iou, parts=torch.ones(2, 4, 4))
 
 
 # Masks from files: two squares of 8 x 8 that share 4 x 4 pixels of 20 x 24.
