@@ -1,21 +1,14 @@
-"""What does a loss do with an ambiguous region? Predicted first (beyond/predict.py), then trained.
+"""What does a loss do with an ambiguous region? Predicted first, then trained.
 
-One network, two heads (also matched one to one) and the recurrent network are trained with each
-loss of beyond/losses.py. Running this draws the recorded runs (beyond/rows/losses.jsonl);
---variants and --seeds train what is missing.
+One network, two heads (also matched one to one) and the recurrent network are trained
+with each loss of beyond/losses.py. Running this draws the recorded runs
+(beyond/rows/losses.jsonl). --train trains what is missing. What a loss of your own does
+is said by beyond/yours.py."""
 
---loss FILE.py:NAME says in five lines what a loss of your own does, a function (or a module) of a
-prediction and a truth, and saves a picture; --train trains with it, seed 0 or --seeds, the network
-of unet.py or --net FILE.py:NAME, which makes one. A name of beyond/losses.py does too: --loss iou.
---logits, --classes and --order say what is otherwise found out, see beyond/understand.py.
---masks A B, two .npy or .png files, takes your own pair of masks, and one file (n, H, W) all pairs
-in it. --truths 1,0 0,1 1,1 --priors 0.4 0.4 0.2 are the truths that annotators give: the shares of
-the common region that each instance owns. Without --loss these print a table of all losses.
-"""
-
-import sys
+import json
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,11 +17,15 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 import data
-from beyond import predict, runs, stats, sweep, yours
+from beyond import runs, stats, sweep
 from beyond.losses import LOSSES
 from beyond.networks import Variant
+from beyond.predict import predict
+from beyond.training import loss_of, train
 from beyond.yours import ABOUT, known, said
 
+FIGURES = Path(__file__).parent / "figures/losses.json"
+SAID = ("predicted", "kind", "slides_to", "cut", "best")  # what prediction says
 ONE = {"out_channels": 2}
 TWO = {"out_channels": 4}
 
@@ -65,81 +62,9 @@ KINDS = {  # headings, by what predict says
 }
 
 
-def with_zero(logits):
-    """Logits (..., 2, H, W) with a background of 0 before them, (..., 3, H, W)."""
-    return torch.cat((torch.zeros_like(logits[..., :1, :, :]), logits), -3)
-
-
-def decide(net, images, u):
-    """Images (n, 1, H, W) -> logits (n, D decisions, 2, H, W) as the loss u is called with, three
-    where it is exclusive, and their probabilities (n, D, 2, H, W)."""
-    logits = net(images)
-    if logits.ndim == 4:
-        logits = logits.unflatten(1, (-1, 2))
-    if not u.exclusive:
-        return logits, logits.sigmoid()
-    logits = with_zero(logits)
-    return logits, logits.softmax(2)[:, :, 1:]
-
-
-def objective(u, logits, truths, rule="hard"):
-    """The loss of decisions (n, D, 2 or 3, H, W) with truths (n, G, 2, H, W) if for each image
-    and truth only the better decision counts or, "matched", the better pairing of two with two:
-    hard choices, as the losses differ in scale."""
-    n, D, G = *logits.shape[:2], truths.shape[1]
-    if D == 1:
-        chosen = logits.expand(-1, G, -1, -1, -1)
-    else:
-        z = (
-            logits.detach().repeat_interleave(G, 1).flatten(0, 1)
-        )  # (n D G, 2 or 3, H, W)
-        t = truths.repeat(1, D, 1, 1, 1).flatten(0, 1)
-        alone = torch.vmap(lambda z, t: u(z[None], t[None]))(z, t).view(n, D, G)
-        best = alone.argmin(1)  # (n, G), the decision of each truth
-        if rule == "matched":
-            one, other = (
-                alone[:, 0, 0] + alone[:, 1, 1],
-                alone[:, 0, 1] + alone[:, 1, 0],
-            )
-            best = torch.stack((one > other, one <= other), 1).long()
-        chosen = logits[torch.arange(n, device=best.device)[:, None], best]
-    return u(chosen.flatten(0, 1), truths.flatten(0, 1))
-
-
-def loss_of(u, net, s, generator, rule="hard"):
-    """Draw a batch and return the loss of a network, see objective."""
-    images, parts = data.sample(s.batch, generator, s.shape, s.noise)
-    return objective(u, decide(net, images, u)[0], data.groupings(parts), rule)
-
-
 def loss(v, net, s, generator):
     """Draw a batch and return the loss of a Variant's network."""
     return loss_of(known(v.loss), net, s, generator, v.rule)
-
-
-def train(u, net, s, seed, device, rule="hard"):
-    """Train a network with a loss and test it: a dict of what it ends in, for a row."""
-    net = net.to(device, memory_format=torch.channels_last)
-    optimiser = torch.optim.Adam(net.parameters(), s.learning_rate, fused=True)
-    generator = data.stream(seed, "training", device)
-    steps = s.epochs * s.steps_per_epoch
-
-    def batch_loss(progress):
-        return loss_of(u, net, s, generator, rule)
-
-    seconds = sweep.train(net, optimiser, batch_loss, steps)
-    images, parts = runs.held_out(s, seed, device)
-    with torch.no_grad():
-        _, masks = decide(net, images, u)
-    cut = data.measure((masks > 0.5).float(), parts)
-    decisions = data.measure(masks, parts)["decisions"]
-    return {
-        "seconds": seconds,
-        "outcome": " + ".join(sorted(d["outcome"] for d in cut["decisions"])),
-        "oracle_exact": cut["oracle_exact"],
-        "found": cut["oracle_exact"] >= runs.FOUND,
-        "shares": [[d["common_left"], d["common_right"]] for d in decisions],
-    }
 
 
 def run(v, seed, s, device):
@@ -148,45 +73,74 @@ def run(v, seed, s, device):
     return train(known(v.loss), net, s, seed, device, v.rule)
 
 
-def summarise(rows):
-    """For each trained loss what predict says, without its curves, and what came out: {name: dict}.
+def prediction(name):
+    """Return what predict says of a loss, without its curves. best has the shares that
+    are the same for both instances, one number each, or else pairs of shares."""
+    found = predict(known(name))
+    even = [shares[0] for shares in found["best"] if max(shares) == min(shares)]
+    return {
+        "predicted": found["predicted"],
+        "kind": found["kind"],
+        "slides_to": found["slides_to"],
+        "cut": found["cut"],
+        "best": even or found["best"],
+    }
 
-    measured: the shares of the common region that the single networks give, left and right; off:
-    their mean distance from the best ones; gets: who gets it after a cut at 1/2, in how many runs;
-    heads, recurrent, matched: the runs that find the two groupings."""
+
+def recorded_prediction(name):
+    """Return what prediction said of a loss when the figures were drawn, or says now of
+    one that is not in them. All at once would take longer than everything else here.
+    test_losses.py holds what is recorded to what is said today."""
+    losses = json.loads(FIGURES.read_text())["losses"]
+    if name not in losses:
+        return prediction(name)
+    return {key: losses[name][key] for key in SAID}
+
+
+def distance_off(measured, best):
+    """Return the mean distance of measured shares [(left, right)] from the nearest of the
+    best ones, which prediction describes. None: nothing is measured."""
+    if not measured:
+        return None
+    shares, best = torch.tensor(measured), torch.tensor(best)  # (runs, 2), (ties,)
+    if best.ndim == 1:
+        apart = (shares[..., None] - best).abs()  # (runs, 2, ties)
+    else:
+        apart = (shares[:, None] - best).abs().mean(2)  # (runs, ties)
+    return apart.amin(-1).mean().item()
+
+
+def count_found(rows):
+    """Return how many of these runs find both groupings, with what they end in."""
+    found = sum(row.get("found", False) for row in rows)
+    return {
+        "found": found,
+        "of": len(rows),
+        "outcomes": Counter(row.get("outcome", "died") for row in rows),
+        "interval": stats.wilson(found, len(rows)) if rows else None,
+    }
+
+
+def summarise(rows):
+    """For each trained loss what prediction says, and what came out: {name: dict}.
+
+    measured: the shares of the common region that the single networks give, left and
+    right; off: their mean distance from the best ones; gets: who gets it after a cut at
+    1/2, in how many runs; heads, recurrent, matched: the runs that find the two
+    groupings."""
     summary = {}
     for name in LOSSES:
         own = {end: sweep.of(rows, name + end) for end in ENDS}
         if not any(own.values()):
             continue
-        found = predict.predict(known(name))
-        even = [pair[0] for pair in found["best"] if max(pair) == min(pair)]
-        measured = [row["shares"][0] for row in own[""] if "shares" in row]
-        shares, best = (
-            torch.tensor(measured).view(-1, 2),
-            torch.tensor(even or found["best"]),
-        )
-        apart = (
-            (shares[..., None] - best).abs()
-            if even
-            else (shares[:, None] - best).abs().mean(2)
-        )
-        keys = ("predicted", "kind", "slides_to", "cut")
-        row = {key: found[key] for key in keys} | {"best": even or found["best"]}
-        row |= {
-            "measured": measured,
-            "off": apart.amin(-1).mean().item() if measured else None,
-        }
+        row = recorded_prediction(name)
+        row["measured"] = [r["shares"][0] for r in own[""] if "shares" in r]
+        row["off"] = distance_off(row["measured"], row["best"])
         row["gets"] = Counter(r.get("outcome", "died") for r in own[""])
-        for end in ("-heads", "-recurrent", "-heads-matched"):
-            k, n = sum(r.get("found", False) for r in own[end]), len(own[end])
-            if n or end != "-heads-matched":
-                row[end.split("-")[-1]] = {
-                    "found": k,
-                    "of": n,
-                    "outcomes": Counter(r.get("outcome", "died") for r in own[end]),
-                    "interval": stats.wilson(k, n) if n else None,
-                }
+        row["heads"] = count_found(own["-heads"])
+        row["recurrent"] = count_found(own["-recurrent"])
+        if own["-heads-matched"]:
+            row["matched"] = count_found(own["-heads-matched"])
         summary[name] = row
     return dict(sorted(summary.items(), key=lambda item: order(item[1])))
 
@@ -355,11 +309,7 @@ QUESTION = sweep.Question(
 
 
 def main(argv=None):
-    """See sweep.main and, for what is your own, beyond/yours.py."""
-    argv = sys.argv[1:] if argv is None else argv
-    own = {"--loss", "--masks", "--truths", "--train"}
-    if {flag.partition("=")[0] for flag in argv} & own:
-        return yours.main(argv, __doc__, train)
+    """See sweep.main."""
     return sweep.main(QUESTION, argv)
 
 

@@ -1,95 +1,466 @@
 """How is a loss called? Found out by trying.
 
-1. Order. The parameters' names say which argument is the truth (true, target, gt, label) and
-    which the prediction (pred, input, logit, output); where they do not, both orders are tried.
-2. Classes. The FORMS are tried from the first to the last. One fits if perfect masks cost less
-   in it than undecided ones, if every instance and image counts, and if it matters whose mask is
-   whose. If perfect masks cost more in the first form, it is a score, and no other is tried.
-   Channels that are a softmax (adding as much to all changes nothing), or probabilities of which
-   false alarms are free, are classes.
-3. Input. The loss takes logits if it has a softmax, or if perfect masks cost clearly less as -20
-   and 20 than as 0 and 1, and the same as -40 and 40, or, where that is vague, by its name; else,
-   of classes only, log-probabilities if these cost nothing where perfect; else probabilities.
-4. A loss is exclusive, so that the shares of a pixel add up to 1 at most, if it takes classes
-   (but those of sigmoids), if it is not defined where masks overlap, or says loss.exclusive = True.
-"""
+All FORMS are tried, on a picture of our own, and all that fit are kept. A form fits if
 
-import contextlib
+1. perfect masks cost less in it than undecided ones,
+2. the value stays when images change places, and when instances change places with
+   their truths,
+3. the value does not stay when the masks of two instances change places alone.
+
+What the loss takes is found by values alone. It takes logits if perfect masks of -20
+and 20 cost less than those of 0 and 1. Classes exclude one another, however they are
+normalised, if the others no longer matter where the right one has been raised by far.
+
+A form that treats instances otherwise is kept only if no other fits, and says so. A
+loss that works with any number of channels is read with one channel an instance."""
+
 import inspect
 import math
 import os
 import re
 import traceback
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-EPS = 1e-6  # probabilities are from EPS to 1 - EPS
-ORDERS = "auto", "pred-first", "truth-first"
-FORMS = {
-    "masks": "masks (n, K, H, W)",
-    "one-hot": "classes (n, K + 1, H, W), the background first",
-    "indices": "classes (n, K + 1, H, W) with truths (n, H, W)",
-    "channel": "classes (n, K + 1, H, W) with truths (n, 1, H, W)",
-    "single": "one mask at a time, (n K, 1, H, W)",
-    "single-flat": "one mask at a time, (n K, 1, H, W) with truths (n K, H, W)",
-    "squeezed": "one mask at a time, (n K, H, W)",
-}
+from beyond.forms import (
+    BATCHES,
+    CLASSES,
+    DEPTH,
+    EPS,
+    FORMS,
+    INDICES,
+    MASKS,
+    PAIRS,
+    TRUTHS,
+    Understood,
+    seeded,
+    taken,
+    with_background,
+)
+
+ORDERS = ("auto", "pred-first", "truth-first")
+STEADY = "it must draw its random numbers by torch, and hold a schedule still"
+
 # What names of arguments say; the short ones are words of their own: y_gt, not length.
 TRUTH = re.compile("true|truth|target|label|annot|(^|_)(gt|ref)(_|$)|^[ty]$")
 PREDICTION = re.compile("pred|input|logit|output|prob|score|(^|_)hat(_|$)|^[pxz]$")
-WHOSE = "it does not count which mask is whose"
-OURS = {str(Path(__file__).with_name(name)) for name in ("understand.py", "predict.py")}
+OURS = [str(Path(__file__).with_name(f"{name}.py")) for name in ("forms", "predict")]
+OURS.append(__file__)
+
+# How far a trial came: the message speaks of the form that came furthest. From
+# INSTANCES on it is known what the loss means: no other way to call it is tried.
+RAISED, NOT_FINITE, NO_GAIN, LAYOUT, IMAGES, INSTANCES, SCORE = range(7)
 
 
-def owned(parts, shares):
-    """Masks (G, K, H, W) made of parts (K + 1, H, W), where instances have the shares (G, K) of
-    the common region."""
-    own = torch.cat((parts[:1], parts[2:]))
-    return own + shares.to(parts)[:, :, None, None] * parts[1]
+class Misfit(ValueError):
+    """A form that a loss does not fit: how far it came, and why it came no further."""
+
+    def __init__(self, reached, why):
+        super().__init__(why)
+        self.reached = reached
+        self.form = ""
 
 
-def with_background(masks):
-    """Masks (n, K, H, W) as classes (n, K + 1, H, W), the background first."""
-    return torch.cat((1 - masks.sum(1, keepdim=True), masks), 1)
-
-
-@contextlib.contextmanager
-def seeded(seed, like):
-    """Within it random numbers are those of a seed, also on the device of a tensor; outside of it
-    they go on as if nothing had been drawn."""
-    with torch.random.fork_rng([like.device] if like.is_cuda else []):
-        torch.default_generator.manual_seed(seed)
-        if like.is_cuda:
-            torch.cuda.manual_seed(seed)
-        yield
+def further(one, other):
+    """The one of two Misfits that came further, of which the first may be None."""
+    return other if one is None or other.reached > one.reached else one
 
 
 def blame(error):
-    """An exception in one line: its type, its text, and the line that raised it, where there is
-    one outside of the installed libraries that line."""
-    frames = traceback.extract_tb(error.__traceback__)
-    frames = [
-        f for f in frames if f.filename not in OURS and not f.filename.startswith("<")
-    ]
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
-    text = lines[-1] if "TorchScript" in lines[0] else lines[0]
-    if isinstance(error, ValueError) and not frames:
-        return text
+    """An exception in one line: its type, its text, and the line that raised it, where
+    there is one outside of the installed libraries that line."""
+    text = str(error).strip().partition("\n")[0]
+    said = f"{type(error).__name__}: {text}".removesuffix(": ")
+    frames = []
+    for frame in traceback.extract_tb(error.__traceback__):
+        if frame.filename not in OURS and not frame.filename.startswith("<"):
+            frames.append(frame)
+    if not frames:
+        return text if isinstance(error, ValueError) else said
     libraries = os.path.dirname(os.path.dirname(torch.__file__))
-    frames = [f for f in frames if not f.filename.startswith(libraries)] or frames
-    place = [f"({os.path.basename(f.filename)}, line {f.lineno})" for f in frames[-1:]]
-    return " ".join([f"{type(error).__name__}: {text}".removesuffix(": "), *place])
+    own = [f for f in frames if not f.filename.startswith(libraries)] or frames
+    return f"{said} ({os.path.basename(own[-1].filename)}, line {own[-1].lineno})"
+
+
+class Scene:
+    """The picture on which forms are tried: images of 64 x 64, in which K instances lie
+    above and below a common region that each of them owns in turn. Nearly all of it is
+    background, and no instance fills its box."""
+
+    def __init__(self, K, device="cpu"):
+        columns = (K + 1) // 2
+        left = 32 - 4 * columns
+        own = torch.zeros(K, 64, 64, dtype=torch.float64, device=device)
+        common = torch.zeros(64, 64, dtype=torch.float64, device=device)
+        common[28:36, left : left + 8 * columns] = 1
+        for k in range(K):
+            top = 20 + 16 * (k % 2)
+            x = left + 8 * (k // 2)
+            own[k, top : top + 8, x : x + 8] = 1
+            own[k, top : top + 4, x : x + 4] = 0
+        owners = torch.eye(K, device=device).repeat(2, 1)  # twice: n is not K + 1
+        self.K = K
+        self.truths = own + owners[:, :, None, None] * common  # (n, K, 64, 64)
+        noise = torch.rand(2 * K, K, 64, 64, generator=torch.Generator().manual_seed(0))
+        strength = torch.linspace(0.3, 1, 2 * K * K).view(2 * K, K, 1, 1).to(own)
+        # Masks of which no two are alike, neither perfect nor undecided.
+        self.some = strength * (0.2 + noise.to(own) / 3 + self.truths / 3) / K
+
+    def channels(self, u):
+        """Perfect predictions of 0 and 1, in as many channels as the form has."""
+        if u.form in CLASSES:
+            return with_background(self.truths)
+        if u.form in PAIRS:
+            return torch.stack((1 - self.truths, self.truths), 2).flatten(0, 1)
+        return self.truths
+
+    def inset(self, u):
+        """Perfect predictions of nearly 0 and 1, whose channels add up to what they
+        did."""
+        right = self.channels(u)
+        return EPS + (1 - right.shape[1] * EPS) * right
+
+    def blurred(self, u, blur):
+        """Perfect shares, (n, K, 64, 64) or of an exclusive loss (n, K + 1, 64, 64),
+        that are mixed with so much of undecided ones."""
+        if u.exclusive:
+            return (1 - blur) * with_background(self.truths) + blur / (self.K + 1)
+        return (1 - blur) * self.truths + blur / 2
+
+    def cost(self, u, predictions, truths=None, seed=0):
+        """What u.call returns as a float, NaN if it raises anything. A random loss
+        draws by seed."""
+        truths = self.truths if truths is None else truths
+        try:
+            with torch.no_grad(), seeded(seed, truths):
+                return u.call(predictions.to(u.kind), truths.to(u.kind)).item()
+        except (Exception, SystemExit):  # noqa: BLE001 - whatever a loss may raise
+            return math.nan
+
+    def cost_of(self, u, shares, truths=None, seed=0):
+        """The cost of shares as blurred returns them."""
+        return self.cost(u, u.inputs(shares), truths, seed)
+
+    def scaled(self, u, *sizes):
+        """The costs of perfect predictions of -s and s, {s: cost}."""
+        signs = 2 * self.channels(u) - 1
+        return {s: self.cost(u, s * signs) for s in sizes}
+
+
+def that_runs(u, scene):
+    """u with 64 bits or 32, and with or without a gradient inside, as it first runs.
+    Misfit: it does not. ValueError: it is another loss at every call."""
+    undecided = torch.full_like(scene.channels(u), 1 / (scene.K + 1))
+    reason = None
+    for kind in (torch.float64, torch.float32):
+        for needs_gradient in (False, True):
+            tried = replace(u, kind=kind, needs_gradient=needs_gradient)
+            try:
+                with torch.no_grad(), seeded(0, scene.truths):
+                    value = tried.call(undecided.to(kind), scene.truths.to(kind)).item()
+            except (Exception, SystemExit) as e:  # noqa: BLE001 - whatever it may raise
+                reason = reason or blame(e)
+                continue
+            if not math.isfinite(value):
+                raise Misfit(NOT_FINITE, f"it is not finite but {value}")
+            again = scene.cost(tried, undecided)
+            if not math.isclose(value, again, rel_tol=1e-6, abs_tol=1e-12):
+                raise ValueError(f"the loss differs from call to call: {STEADY}")
+            return tried
+    raise Misfit(RAISED, reason)
+
+
+def fades(u, scene):
+    """Whether the other classes no longer matter where the right one has been raised by
+    far, as it is if the loss normalises its channels."""
+    right = scene.channels(u)
+    first, second = (1, 2) if u.form in CLASSES else (0, 1)
+    where = right[:, first] == 1  # (n, 64, 64)
+    effects = []
+    for height in (0.0, 30.0):
+        low = torch.zeros_like(right)
+        low[:, first] = height * where
+        high = low.clone()
+        high[:, second] = 3.0 * where
+        effects.append(abs(scene.cost(u, high) - scene.cost(u, low)))
+    return effects[1] < 0.3 * effects[0]
+
+
+def shift_free(u, scene):
+    """Whether adding the same to all channels changes nothing, but twice as much
+    does."""
+    x = scene.channels(u) / 2 + torch.linspace(-1, 1, 64).to(scene.truths)
+    here = scene.cost(u, x)
+    shifted = abs(here - scene.cost(u, x + 0.7))
+    doubled = abs(here - scene.cost(u, 2 * x))
+    return shifted < 1e-5 * abs(here) < doubled
+
+
+def rows_are_classes(u, scene):
+    """Whether a loss, called without channels, is a softmax over rows or columns:
+    adding the same to all pixels of a column, or of a row, changes nothing."""
+    x = 0.5 + scene.channels(u) / 3
+    steepness = torch.arange(1, x.shape[1] + 1).to(x)  # of each channel its own
+    ramp = steepness[:, None, None] * torch.linspace(0, 1, 64).to(x).expand_as(x)
+    here = scene.cost(u, x)
+    columns = abs(here - scene.cost(u, x + ramp))
+    rows = abs(here - scene.cost(u, x + ramp.mT))
+    return min(columns, rows) < 1e-5 * abs(here)
+
+
+def wants_object_twice(u, scene):
+    """Whether a loss wants both channels, of background and object, to be the
+    object."""
+    right = scene.inset(u)
+    return scene.cost(u, right[:, 1:].expand_as(right)) < scene.cost(u, right)
+
+
+def readings(u, scene, logits):
+    """What a loss may take, a list of Understood, the likelier one first. Misfit: its
+    channels are not what the form means."""
+    normalised = fades(u, scene)
+    if u.form in MASKS and normalised:
+        raise Misfit(LAYOUT, "its channels exclude one another: it takes classes")
+    if u.form in PAIRS and wants_object_twice(u, scene):
+        raise Misfit(LAYOUT, "it takes one mask, not background and object")
+    if rows_are_classes(u, scene):
+        raise Misfit(LAYOUT, "it takes the rows of an image for classes")
+    u = replace(u, softmax=normalised and shift_free(u, scene))
+    of_logits = replace(u, input="logits", exclusive=normalised and u.form in CLASSES)
+    if logits == "yes" or (u.softmax and logits == "auto"):
+        return [of_logits]
+    bounded = replace(u, input=bounded_input(u, scene), exclusive=u.form in CLASSES)
+    if u.form in MASKS:  # losses.py says it of its own
+        bounded = replace(bounded, exclusive=getattr(u.loss, "exclusive", False))
+    if logits == "no" or bounded.input == "log-probabilities":
+        return [bounded]
+    scale = logit_scale(u, scene)
+    if scale == 20:
+        return [of_logits]
+    if scale == 0 or normalised:  # a Taylor softmax grows on both sides
+        return [bounded]
+    if "logit" in " ".join(arguments(u.loss)):
+        return [of_logits]
+    return [of_logits, bounded]
+
+
+def settled_inside(u, scene, part):
+    """Whether perfect predictions of 0 and 1 cost next to nothing, which no loss of
+    logits does, or more than those of 1/2, as a score does. part is how little is
+    nothing."""
+    inside = scene.cost(u, scene.inset(u))
+    half = scene.cost(u, torch.full_like(scene.channels(u), 0.5))
+    return inside > half or abs(inside) < part * abs(half)
+
+
+def logit_scale(u, scene):
+    """20 if perfect masks of -20 and 20 cost clearly less than those of 0 and 1, 3 if
+    only those of -3 and 3 do, 0 if neither. A loss whose cost falls on in proportion is
+    none of logits."""
+    if settled_inside(u, scene, 0.01):
+        return 0
+    at = scene.scaled(u, 0, 3, 10, 20)
+    if at[0] > at[10] and at[10] - at[20] > 0.8 * (at[0] - at[10]):
+        return 0
+    inside = scene.cost(u, scene.inset(u))
+    for scale in (20, 3):
+        if inside - at[scale] > 0.1 * (at[0] - at[scale]) > 0:
+            return scale
+    return 0
+
+
+def bounded_input(u, scene):
+    """Which of INPUTS but logits: of classes log-probabilities if these cost nothing
+    where they are perfect, masks from -1 to 1 if these cost least, else
+    probabilities."""
+    if u.softmax or settled_inside(u, scene, 1e-3):
+        return "probabilities"
+    right = scene.inset(u)
+    if u.form in MASKS:
+        at = scene.scaled(u, 0, 1, 3)
+        less = scene.cost(u, right) - at[1] > 0.1 * (at[0] - at[1]) > 0
+        return "signed" if less and at[3] > at[1] else "probabilities"
+    undecided = torch.full_like(right, 1 / right.shape[1])
+    if abs(scene.cost(u, right.log())) < 1e-3 * scene.cost(u, undecided.log()):
+        return "log-probabilities"
+    return "probabilities"
+
+
+def checked(u, scene):
+    """u, which fits, with what it takes and how it treats instances otherwise.
+    Misfit."""
+    costs = {}
+    for blur in (2e-6, 0.02, 0.2):  # label smoothing likes best what is not quite sure
+        value = scene.cost_of(u, scene.blurred(u, blur))
+        costs[blur] = math.inf if math.isnan(value) else value
+    blur = min(costs, key=costs.get)
+    least, most = costs[blur], scene.cost_of(u, scene.blurred(u, 1))
+    gain, size = most - least, max(abs(most), abs(least))
+    if not math.isfinite(gain):
+        said = "it is not finite where masks are perfect or undecided"
+        raise Misfit(NOT_FINITE, said)
+    perfect = scene.blurred(u, blur)
+    said = f"perfect masks cost {least:.4g}, undecided ones {most:.4g}"
+    if gain < -1e-3 * size and u.form in MASKS:
+        hint = "write 1 - score for a score; --logits yes for logits"
+        raise Misfit(SCORE, f"{said}: perfect ones must cost less ({hint})")
+    if gain <= 1e-3 * size:
+        raise Misfit(NO_GAIN, f"{said}: perfect ones must cost less")
+    check_whose(u, scene, perfect, least + 1e-3 * gain)
+    some = with_background(scene.some) if u.exclusive else scene.some
+    exact = (1e-5 if u.kind == torch.float64 else 1e-4) * gain
+    if not alike(u, scene, some, some.roll(1, 0), scene.truths.roll(1, 0), exact):
+        raise Misfit(IMAGES, "images do not count alike: it must be a mean over images")
+    u = replace(u, takes=takes_of(u, scene))
+    if alike(u, scene, some, turned(u, some), scene.truths.roll(1, 1), exact):
+        return u
+    return replace(u, asymmetry="it treats one instance otherwise than another")
+
+
+def check_whose(u, scene, perfect, level):
+    """Misfit: it does not matter which mask is whose, or how large a mask is."""
+    if scene.cost_of(u, turned(u, perfect)) <= level:
+        raise Misfit(INSTANCES, "it does not count which mask is whose")
+    if u.form not in MASKS or u.exclusive:
+        return
+    larger = torch.maximum(perfect, perfect.roll((5, 5), (2, 3)))
+    everything = torch.full_like(perfect, perfect.max().item())
+    if max(scene.cost_of(u, larger), scene.cost_of(u, everything)) <= level:
+        raise Misfit(INSTANCES, "false alarms are free")
+
+
+def turned(u, shares):
+    """Shares whose instances have changed places."""
+    if u.exclusive:
+        return torch.cat((shares[:, :1], shares[:, 1:].roll(1, 1)), 1)
+    return shares.roll(1, 1)
+
+
+def alike(u, scene, shares, moved, moved_truths, margin):
+    """Whether the value stays, but for a margin, when shares and truths have moved. The
+    mean of a random loss stays, but for four standard errors."""
+    here = draws(u, scene, shares, scene.truths)
+    there = draws(u, scene, moved, moved_truths)
+    variance = (here.var(correction=0) + there.var(correction=0)) / len(here)
+    return abs(here.mean() - there.mean()) <= margin + 4 * variance.sqrt()
+
+
+def draws(u, scene, shares, truths):
+    """The costs of shares by one seed or, of a random loss, by sixteen."""
+    first = scene.cost_of(u, shares, truths, 0)
+    if first == scene.cost_of(u, shares, truths, 1):
+        return torch.tensor([first]).double()
+    values = [scene.cost_of(u, shares, truths, seed) for seed in range(16)]
+    return torch.tensor(values).double()
+
+
+def takes_of(u, scene):
+    """Which of several results counts, see taken."""
+    seen = []
+
+    def watched(first, second):
+        result = u.loss(first, second)
+        seen.append(taken(result))
+        return result
+
+    scene.cost_of(replace(u, loss=watched), scene.blurred(u, 0.5))
+    return seen[0] if seen else ""
+
+
+def fitting_in(u, scene, logits):
+    """All that a loss may be in one form, a list of Understood. Misfit: nothing."""
+    found, misfit = [], None
+    for v in readings(that_runs(u, scene), scene, logits):
+        try:
+            found.append(checked(v, scene))
+        except Misfit as e:
+            misfit = further(misfit, e)
+    if not found:
+        raise misfit
+    return found
+
+
+def fitting_truths(u, scene, logits):
+    """The same with the first kind of truths that fits: numbers, booleans or
+    integers."""
+    misfit, kinds = None, list(TRUTHS)
+    if u.form in INDICES:
+        kinds = ["numbers"]
+    for kind in kinds:
+        try:
+            return fitting_in(replace(u, truths=kind), scene, logits)
+        except Misfit as e:
+            misfit = further(misfit, e)
+    misfit.form = u.form
+    raise misfit
+
+
+def needless(form, fitting):
+    """Whether there is no need to try a form, since the loss fits as masks: it differs
+    by the number of channels alone, or has indices where masks are boolean."""
+    masks = [u for u in fitting if u.form in MASKS and not u.asymmetry]
+    if not masks:
+        return False
+    if form in INDICES:
+        return masks[0].truths == "booleans"
+    return form in MASKS or masks[0].form == "masks"
+
+
+def kept(fitting):
+    """Of all that fit those that differ by more than the number of channels: a loss of
+    classes also works on background and object."""
+    masks = first_of(fitting, ("masks",))
+    one_by_one = first_of(fitting, ("single", "single-flat", "squeezed"))
+    one_hot = first_of(fitting, ("one-hot", "one-hot-last"))
+    indices = first_of(fitting, ("indices", "channel", "indices-last"))
+    pairs = first_of(fitting, PAIRS)
+    if one_hot or indices:
+        pairs = []
+    return masks + one_hot + indices + one_by_one + pairs
+
+
+def first_of(fitting, forms):
+    """Those that fit in the first of these forms in which any does."""
+    for form in forms:
+        found = [u for u in fitting if u.form == form]
+        if found:
+            return found
+    return []
+
+
+def search(first, scene, forms, logits):
+    """All that a loss may be, a list of Understood: of a batch of images or, where
+    these do not tell, of one image at a time, or of volumes. What treats one instance
+    otherwise counts if nothing else fits. Misfit: nothing fits."""
+    fitting, misfit = [], None
+    for depth in (0, DEPTH):
+        for batch in BATCHES:
+            for form in forms:
+                u = replace(first, form=form, batch=batch, depth=depth)
+                if needless(form, fitting):
+                    continue
+                try:
+                    fitting += fitting_truths(u, scene, logits)
+                except Misfit as e:
+                    misfit = further(misfit, e)
+            even = [u for u in fitting if not u.asymmetry]
+            if even:
+                return kept(even)
+            if fitting:
+                return kept(fitting)[:1]
+            if misfit.reached >= INSTANCES:
+                raise misfit
+    raise misfit
 
 
 def arguments(loss):
     """The names of a loss's first two arguments in lower case, "" where they have none.
     ValueError: it cannot be called with two arguments."""
-    f = getattr(loss, "_orig_mod", loss)  # of a compiled module
-    f = f.forward if isinstance(f, torch.nn.Module) else f
+    function = loss.forward if isinstance(loss, torch.nn.Module) else loss
     try:
-        signature = inspect.signature(f)
+        signature = inspect.signature(function)
         names = list(signature.parameters)
         signature.bind(None, None)
     except TypeError as e:
@@ -97,301 +468,77 @@ def arguments(loss):
         raise ValueError(f"{text}; write def f(pred, target): return ...") from None
     except ValueError:  # no signature: not written in Python
         names = []
-    if hasattr(f, "schema"):  # scripted
-        names = [argument.name for argument in f.schema.arguments]
-    first, second = [name for name in [*names, "", ""] if name != "self"][:2]
-    return [
-        re.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower() for name in (first, second)
-    ]
+    first, second, *_ = [*names, "", ""]
+    return [words_of(first), words_of(second)]
 
 
-def truth_first(names):
-    """Whether the truth is the first of two arguments, by their names: True, False, or None where
-    they do not say."""
-    one, other = (
-        bool(TRUTH.search(name)) - bool(PREDICTION.search(name)) for name in names
-    )
-    return None if one == other else one > other
+def words_of(name):
+    """A name like yTrue as y_true."""
+    return re.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower()
 
 
-@dataclass
-class Understood:
-    """A loss and how it is called. Call it with logits (n, K, H, W) of masks or, if it is
-    exclusive, (n, K + 1, H, W) with the background first, and truths (n, K, H, W) of 0 and 1."""
+def orders_of(loss, order):
+    """Whether the truth is the first argument, a list of what is to be tried. The names
+    say it; where they do not, both are tried."""
+    first, second = arguments(loss)
+    if order != "auto":
+        return [order == "truth-first"]
+    first_says = bool(TRUTH.search(first)) - bool(PREDICTION.search(first))
+    second_says = bool(TRUTH.search(second)) - bool(PREDICTION.search(second))
+    if first_says == second_says:
+        return [False, True]
+    return [first_says > second_says]
 
-    loss: object
-    truth_first: bool
-    form: str  # one of FORMS
-    input: str = "probabilities"
-    exclusive: bool = False
-    kind: torch.dtype = torch.float64  # 32 bits where the loss fails with 64
-    takes: str = ""  # which of several results
-    error: str = field(default="", repr=False)  # what it raised first
 
-    def __call__(self, logits, truths):
-        if self.exclusive:
-            if self.input == "log-probabilities":
-                logits = logits.log_softmax(1)
-            elif self.input == "probabilities":
-                logits = logits.softmax(1)
-            return self.call(logits if self.classes else logits[:, 1:], truths)
-        if self.input == "logits" and not self.classes:
-            return self.call(logits, truths)
-        x = logits.sigmoid()
-        if self.classes:
-            x = with_background(x).clamp(EPS, 1 - EPS)
-        return self.call(x.logit() if self.input == "logits" else x, truths)
-
-    @property
-    def classes(self):
-        """Whether the background is a channel."""
-        return self.form in ("one-hot", "indices", "channel")
-
-    def call(self, predictions, truths):
-        """The loss as a number, of predictions as it takes them and truths (n, K, H, W)."""
-        if self.classes:
-            truths = with_background(truths)
-        elif self.form != "masks":
-            predictions, truths = predictions.flatten(0, 1), truths.flatten(0, 1)
-            predictions = (
-                predictions if self.form == "squeezed" else predictions[:, None]
-            )
-            truths = truths[:, None] if self.form == "single" else truths
-        if self.form in ("indices", "channel"):
-            if not (truths.amax(1) == 1).all():
-                raise ValueError(
-                    "truths must be 0 or 1 for a loss that takes class indices"
-                )
-            truths = truths.argmax(1, keepdim=self.form == "channel")
-        predictions = predictions.clone()  # which a loss may change in place
-        first, second = (
-            (truths, predictions) if self.truth_first else (predictions, truths)
-        )
-        result = self.loss(first, second)
-        if isinstance(result, dict):
-            names = ("loss", "total_loss", "loss_total", "total", *result)
-            self.takes = next(name for name in names if name in result)
-            result = result[self.takes]
-        elif isinstance(result, (tuple, list)):
-            self.takes, result = "the first of several", result[0]
+def loss_of(thing, device):
+    """A loss as a function, of a function, a module, or a class of one. ValueError."""
+    if inspect.isclass(thing):
         try:
-            result = torch.as_tensor(result)
-        except (TypeError, RuntimeError):
-            raise ValueError(f"the loss must return a tensor, got {result!r}") from None
-        if result.is_complex():
-            raise ValueError("the loss must be real, got a complex number")
-        return result.double().mean()
-
-    def cost(self, predictions, truths, seed=0):
-        """What call returns as a float, NaN if it raises anything; a random loss draws by seed."""
-        try:
-            with torch.no_grad(), seeded(seed, truths):
-                x, t = (x.to(self.kind, copy=True) for x in (predictions, truths))
-                return self.call(x, t).item()
-        except (Exception, SystemExit) as e:  # noqa: BLE001 - whatever a loss may raise
-            self.error = self.error or blame(e)
-            return math.nan
-
-    def leads(self, here, there, truths):
-        """Whether the gradient of call leads from predictions here to those there."""
-        x = here.to(self.kind).requires_grad_()
-        try:
-            (slope,) = torch.autograd.grad(
-                self.call(x.clone(), truths.to(self.kind)), x
-            )
-        except RuntimeError:  # there is no gradient
-            return False
-        return (slope * (there - here)).sum().item() < 0
-
-
-def fit(u, truths, logits, named=False, only=False):
-    """Try a loss in one order and form with truths (n, K, H, W): (0, u that knows its input) or,
-    where it does not fit, (rank, why). The lowest rank says most, one below 0 that no other form
-    is worth a trial. named: its argument is called logits; only: no other form is meant."""
-    K = truths.shape[1]
-    perfect = with_background(truths) if u.classes else truths
-    undecided = torch.full_like(perfect, 1 / (K + 1))
-    if math.isnan(u.cost(undecided, truths)):
-        u = replace(u, kind=torch.float32, error="")
-    shares = (
-        EPS + (1 - 2 * K * EPS) * perfect
-    )  # leaves something to a background of its own
-    least, most = u.cost(shares, truths), u.cost(undecided, truths)
-    gain = most - least
-    costs = f"perfect masks cost {least:.4g}, undecided ones {most:.4g}"
-
-    # Masks that are -s and s.
-    scales = 0.3, 1, 3, 20
-    at = {s: u.cost(s * (2 * perfect - 1), truths) for s in (0, *scales, 40, 200, 400)}
-    scale = min(scales, key=lambda s: math.inf if math.isnan(at[s]) else at[s])
-    sharp, late = (
-        least - at[s] > 0.1 * (at[0] - at[s]) > 0
-        and abs(at[2 * s] - at[s]) < 0.01 * (at[0] - at[s])
-        for s in (20, 200)
-    )
-    vague = late or (least - at[3] > 0.1 * gain and at[20] > at[3])
-    # Any masks, the same plus as much in all channels of a pixel, and twice as much.
-    wave = torch.linspace(-1, 1, perfect.numel()).view_as(perfect).to(perfect)
-    wave = perfect / 3 + wave / 5 + 0.4
-    here, shifted, doubled = (
-        u.cost(x, truths) for x in (wave, wave + wave[:, :1], 2 * wave)
-    )
-    softmax = abs(here - shifted) < 1e-5 * abs(here) < abs(here - doubled)
-
-    if logits != "yes" and not softmax and gain < -1e-3 * max(abs(most), abs(least)):
-        hint = "(write 1 - score for a score; --logits yes if it takes logits)"
-        return (
-            -1 if u.form == "masks" else 3,
-            f"{costs}: perfect ones must cost less {hint}",
-        )
-    if logits == "yes" or (
-        logits == "auto" and (softmax or sharp or (vague and named))
-    ):
-        if softmax and not u.classes:
-            return 5, "its channels are a softmax: it takes classes"
-        u = replace(u, input="logits", exclusive=softmax)
-        least, most = at[scale], at[0]
-        perfect, undecided = scale * (2 * perfect - 1), torch.zeros_like(perfect)
-    elif logits == "auto" and vague:
-        return 1, "it may take probabilities or logits: say which (--logits yes or no)"
-    elif logits == "auto" and least - at[1] > 0.1 * gain and at[3] > at[1]:
-        text = "masks of -1 and 1 cost less than those of 0 and 1"
-        return (
-            1,
-            f"{text}: write def f(pred, target): return loss(2 * pred - 1, target)",
-        )
-    elif u.classes:
-        logs = [x.clamp(min=EPS).log() for x in (perfect, undecided)]
-        least_log, most_log = (u.cost(x, truths) for x in logs)
-        u = replace(u, exclusive=True)
-        if abs(least_log) < 1e-3 * most_log:
-            u = replace(u, input="log-probabilities")
-            (perfect, undecided), least, most = logs, least_log, most_log
-    gain = most - least
-    if math.isnan(gain):
-        return 4, u.error or "it is not finite"
-    if abs(gain) <= 1e-9 * abs(most) and u.leads(undecided, perfect, truths):
-        return 0, u  # the value says nothing, the gradient does
-    if gain <= 1e-3 * max(abs(most), abs(least)):
-        return (
-            3,
-            f"perfect masks cost {least:.4g}, undecided ones {most:.4g}: they must cost less",
-        )
-    why = ignores(u, truths, perfect, undecided, least + 1e-3 * gain)
-    if why:
-        return -1 if why == WHOSE and u.form == "masks" else 2, why
-    if u.classes:
-        return 0, u
-    one, again, other = (
-        u.cost(wave, truths),
-        u.cost(wave, truths, seed=1),
-        u.cost(wave.roll(1, 1), truths.roll(1, 1)),
-    )
-    if (
-        u.form == "masks"
-        and not only
-        and one == again
-        and abs(one - other) > 1e-3 * gain
-    ):
-        return (
-            -1,
-            "it treats the first mask otherwise: say what it is (--classes masks or one-hot)",
-        )
-    if u.input == "probabilities":
-        alarms = (
-            torch.maximum(perfect, perfect.roll((5, 5), (2, 3))),
-            torch.ones_like(perfect),
-        )
-        if all(
-            u.cost(x.clamp(EPS, 1 - EPS), truths) <= least + 1e-3 * gain for x in alarms
-        ):
-            return 2, "false alarms are free"
-        undefined = math.isnan(u.cost(torch.full_like(perfect, 0.9), truths))
-        u = replace(u, exclusive=getattr(u.loss, "exclusive", undefined))
-    return 0, u
-
-
-def ignores(u, truths, perfect, undecided, level):
-    """What a loss takes no notice of, "" if of nothing: an image or an instance that is spoiled in
-    perfect predictions, or whose mask is whose, costs no more than level."""
-    for i in range(len(truths)):
-        spoiled = perfect.clone()
-        spoiled[i] = undecided[i]
-        if u.cost(spoiled, truths) <= level:
-            return f"image {i + 1} of a batch does not count: it must be a mean over images"
-    for k in range(truths.shape[1]):
-        missed, others = perfect.clone(), perfect.clone()
-        if u.classes:  # its pixels are called background, or the next instance's
-            missed[:, 0], missed[:, k + 1] = perfect[:, k + 1], perfect[:, 0]
-            missed = missed.where(truths[:, k : k + 1] > 0, perfect)
-            others[:, 1:] = perfect[:, 1:].roll(1, 1)
-        else:
-            missed[:, k], others = undecided[:, k], perfect.roll(1, 1)
-        if u.cost(missed, truths) <= level:
-            return f"the mask of instance {k + 1} does not count"
-        if u.cost(others, truths) <= level:
-            return WHOSE
-    return ""
-
-
-def understand(loss, parts, logits="auto", classes="auto", order="auto"):
-    """A loss as an Understood, tried on truths made of parts (K + 1, H, W). logits: yes, no or
-    auto; classes: one of FORMS or auto; order: pred-first, truth-first or auto.
-    ValueError: the loss cannot be called, or perfect masks cost no less than undecided ones."""
-    choices = {
-        "logits": ("auto", "yes", "no"),
-        "classes": ("auto", *FORMS),
-        "order": ORDERS,
-    }
-    for name, value in {"logits": logits, "classes": classes, "order": order}.items():
-        if value not in choices[name]:
-            raise ValueError(
-                f"{name} must be one of {', '.join(choices[name])}, got {value!r}"
-            )
-    if inspect.isclass(loss):
-        try:
-            loss = loss()
+            thing = thing()
         except TypeError as e:
-            name = loss.__name__
-            raise ValueError(
-                f"{e}: write f = {name}(...) and name f, no class"
-            ) from None
-    if not callable(loss):
-        raise ValueError(f"the loss must be a function, got {loss!r}")  # noqa: TRY004
-    if isinstance(loss, torch.nn.Module):
-        loss.to(parts.device)
-    names = arguments(loss)
-    first = truth_first(names) if order == "auto" else order == "truth-first"
-    truths = owned(parts.double(), torch.eye(len(parts) - 1))  # (K, K, H, W)
-    truths = truths.repeat(
-        2, 1, 1, 1
-    )  # twice, so that no number of images is one of classes
-    fitting, misfits = [], []
-    for truth in (False, True) if first is None else (first,):
-        for form in FORMS if classes == "auto" else (classes,):
-            named, only = "logit" in " ".join(names), classes != "auto"
-            rank, answer = fit(
-                Understood(loss, truth, form), truths, logits, named, only
-            )
-            if rank == 0:
-                fitting.append(answer)
-            else:
-                misfits.append((rank, f"as {FORMS[form]}: {answer}"))
-            if rank <= 0:
-                break
-    if not fitting:
-        rank, why = min(misfits, key=lambda misfit: misfit[0])
-        if rank > 0 and misfits[0][0] == 4 and why != misfits[0][1]:
-            why = f"{misfits[0][1]}; and {why}"  # what it raised for plain masks comes first
-        more = "; write def f(pred, target): return loss(...)" if rank == 4 else ""
-        raise ValueError(f"the loss does not fit {why}{more}")
-    if len(fitting) == 2:
-        wave = torch.linspace(-2, 2, truths.numel()).view_as(truths).to(truths)
-        classes = torch.cat((-wave[:, :1], wave), 1)
-        one, other = (
-            u(classes if u.exclusive else wave, truths).item() for u in fitting
-        )
-        if not math.isclose(one, other, rel_tol=1e-5):
-            text = "either argument may be the truth: name them pred and target"
-            raise ValueError(f"{text} (or --order {' or '.join(ORDERS[1:])})")
-    return fitting[0]
+            text = f"write f = {thing.__name__}(...) and name f, no class"
+            raise ValueError(f"{e}: {text}") from None
+    if not callable(thing):
+        raise ValueError(f"the loss must be a function, got {thing!r}")  # noqa: TRY004
+    if isinstance(thing, torch.nn.Module):
+        thing.to(device)
+    return thing
+
+
+def understand(loss, K=2, device="cpu", logits="auto", classes="auto", order="auto"):
+    """All that a loss of K instances may be, a list of Understood, the likeliest first.
+    logits is yes, no or auto; classes is one of FORMS or auto; order is one of ORDERS.
+    ValueError: an option is none of these, or no form fits."""
+    if logits not in ("auto", "yes", "no"):
+        raise ValueError(f"logits must be auto, yes or no, got {logits!r}")
+    if classes != "auto" and classes not in FORMS:
+        forms = ", ".join(FORMS)
+        raise ValueError(f"classes must be auto or one of {forms}, got {classes!r}")
+    if order not in ORDERS:
+        raise ValueError(f"order must be one of {', '.join(ORDERS)}, got {order!r}")
+    loss, scene = loss_of(loss, device), Scene(K, device)
+    forms = FORMS if classes == "auto" else (classes,)
+    found, misfit = [], None
+    for truth_first in orders_of(loss, order):
+        first = Understood(loss, truth_first=truth_first)
+        try:
+            found.append(search(first, scene, forms, logits))
+        except Misfit as e:
+            misfit = further(misfit, e)
+    if len(found) == 2:
+        check_orders(found[0][0], found[1][0], scene)
+    if found:
+        return found[0]
+    text = f"the loss does not fit as {FORMS[misfit.form]}: {misfit}"
+    if misfit.reached == RAISED:
+        text += "; write def f(pred, target): return loss(...)"
+    raise ValueError(text)
+
+
+def check_orders(one, other, scene):
+    """ValueError: it matters which argument is the truth, and nothing says which is."""
+    here = scene.cost_of(one, scene.blurred(one, 0.3))
+    there = scene.cost_of(other, scene.blurred(other, 0.3))
+    if not math.isclose(here, there, rel_tol=1e-5):
+        text = "either argument may be the truth: name them pred and target"
+        raise ValueError(f"{text} (or --order {' or '.join(ORDERS[1:])})")
