@@ -133,20 +133,11 @@ def as_predicted(rows):
 # What the runs amount to
 
 
-def lived(rows, name, seeds):
-    """Return the runs of a variant on these seeds that did not die, by seed."""
-    own = []
-    for row in sweep.of(rows, name):
-        if "error" not in row and row["seed"] in seeds:
-            own.append(row)
-    return own
-
-
 def rates_table(rows):
     """Return the table of the rates of growth, in Markdown."""
     lines = []
     for name, variant in VARIANTS.items():
-        own = lived(rows, name, COUNTED)
+        own = runs.lived(rows, name, COUNTED)
         grams = [np.array(row["gram"]["40"]) for row in own if row["gram"]]
         if not grams:
             continue
@@ -166,7 +157,7 @@ def signs_table(rows):
     lines = []
     for name, variant in VARIANTS.items():
         for group, seeds in GROUPS.items():
-            own = lived(rows, name, seeds)
+            own = runs.lived(rows, name, seeds)
             if not own:
                 continue
             right = as_predicted(own)
@@ -191,7 +182,7 @@ def summary(rows):
     """Return in sentences what the runs say."""
     lines = []
     for name in ("dual", "dual-matched"):
-        own = lived(rows, name, COUNTED)
+        own = runs.lived(rows, name, COUNTED)
         found = sum(row["found"] for row in own)
         rule = RULES[VARIANTS[name].rule]
         lines.append(
@@ -199,7 +190,7 @@ def summary(rows):
         )
     planned = []
     for name in VARIANTS:
-        planned += lived(rows, name, GROUPS["200 to 259"])
+        planned += runs.lived(rows, name, GROUPS["200 to 259"])
     lines.append(
         f"On the planned seeds 200 to 259 {as_predicted(planned)} of {len(planned)} runs "
         "end as the signs of delta say."
@@ -209,26 +200,8 @@ def summary(rows):
 
 # The figure
 
+
 # How a run ends: its colour, and the marker of its last point.
-ENDS = {
-    "both groupings": ("#00806a", "o"),
-    "one decision unlearned": ("#c0143c", "X"),
-    "both + both": ("#ff8c0a", "s"),
-    "something else": ("0.4", "v"),
-}
-
-
-def end_of(row):
-    """Return which of ENDS a run comes to."""
-    if row["found"]:
-        return "both groupings"
-    if "unlearned" in row["outcome"]:
-        return "one decision unlearned"
-    if row["outcome"] == "both + both":
-        return "both + both"
-    return "something else"
-
-
 def draw_plane(ax, rows):
     """Draw the plane of delta_left and delta_right into Axes, and on it the paths of
     these runs, in the colours of their ends."""
@@ -248,7 +221,7 @@ def draw_plane(ax, rows):
     ax.text(0.74, 0.02, "each is ahead for one", **where)
     for row in sorted(rows, key=lambda row: not row["found"]):  # failures on top
         _, left, right = differences(row)
-        colour, marker = ENDS[end_of(row)]
+        colour, marker = runs.ENDS[runs.end_of(row)]
         ax.plot(left, right, color=colour, lw=0.9, alpha=0.5)
         ax.plot(left[-1], right[-1], marker, color=colour, mec="white", mew=0.5, ms=7)
     ticks = (-1, -0.1, 0, 0.1, 1)
@@ -266,7 +239,7 @@ def plot(rows):
     fig = Figure(figsize=(10, 6.3), layout="constrained")
     axes = fig.subplots(1, 2, sharey=True)
     for ax, key in zip(axes, ("dual", "dual-matched")):
-        drawn = lived(rows, key, COUNTED)
+        drawn = runs.lived(rows, key, COUNTED)
         draw_plane(ax, drawn)
         found = sum(row["found"] for row in drawn)
         rule = RULES[VARIANTS[key].rule]
@@ -274,7 +247,7 @@ def plot(rows):
         ax.set_title(title, fontsize=12)
     axes[0].set_ylabel("score of decision 1 minus 2, right grouping", fontsize=11)
     handles = []
-    for end, (colour, marker) in ENDS.items():
+    for end, (colour, marker) in runs.ENDS.items():
         handles.append(Line2D([], [], color=colour, marker=marker, ms=8, label=end))
     fig.legend(
         handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=11

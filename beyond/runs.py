@@ -174,6 +174,35 @@ def run(v, seed, s, device, look=None):
     }
 
 
+def lived(rows, name, seeds):
+    """Return the runs of a variant on these seeds that did not die, by seed."""
+    own = []
+    for row in sweep.of(rows, name):
+        if "error" not in row and row["seed"] in seeds:
+            own.append(row)
+    return own
+
+
+# How a run of two decisions ends: its colour and its marker.
+ENDS = {
+    "both groupings": ("#00806a", "o"),
+    "one decision unlearned": ("#c0143c", "X"),
+    "both + both": ("#ff8c0a", "s"),
+    "something else": ("0.4", "v"),
+}
+
+
+def end_of(row):
+    """Return which of ENDS a run comes to."""
+    if row["found"]:
+        return "both groupings"
+    if "unlearned" in row["outcome"]:
+        return "one decision unlearned"
+    if row["outcome"] == "both + both":
+        return "both + both"
+    return "something else"
+
+
 def summarise(runs, variants):
     """Return what the runs of each variant ended in, a list of dicts. found: how many
     found both groupings; interval: Wilson's; median_step: of found_at, over those that

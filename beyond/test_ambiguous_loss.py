@@ -121,17 +121,14 @@ def test_each_truth_is_answered_for_whole_and_at_infinity_by_all_alike():
     assert torch.allclose(P.sum((0, 2)), torch.full((3,), 1 / 3).double())
 
 
-def test_a_lead_is_fed_a_thirty_first_of_what_a_parting_is():
-    def fed(direction):
-        # How fast the shares grow along a direction of length 1 if the scores do.
-        step = 1e-5 * direction.view(1, 2, 2) / 2
-        change = shares(step, even(1, 2), 3.0) - shares(-step, even(1, 2), 3.0)
-        return (change * direction.view(1, 2, 2)).sum().item() / 4e-5
-
-    lead = fed(torch.tensor([1.0, 1.0, -1.0, -1.0]).double())
-    parting = fed(torch.tensor([1.0, -1.0, -1.0, 1.0]).double())
-    assert parting == pytest.approx(1 / EPSILON / 4, rel=1e-5)
-    assert lead / parting == pytest.approx(1 / 31, rel=1e-5)
+@pytest.mark.parametrize("size", [1e-6, 1.0, 1e3])
+def test_a_parting_of_any_size_gives_each_decision_a_truth_of_its_own(size):
+    scores = size * torch.tensor([[[1.0, -1.0], [-1.0, 1.0]]]).double()
+    weights = even(1, 2)
+    ahead, spread = module.centre(scores, weights)
+    P = shares(ahead / spread, weights, 3.0)
+    own = torch.tensor([[[0.5, 0.0], [0.0, 0.5]]]).double()
+    assert torch.allclose(P, own, atol=1e-6)
 
 
 @pytest.mark.parametrize("balance", [0.3, 1.0, 3.0])

@@ -88,13 +88,13 @@ def test_opposite_signs_predict_that_both_groupings_are_found():
 
 def test_ends_have_names():
     found = {"found": True, "outcome": "left + right"}
-    assert parting.end_of(found) == "both groupings"
+    assert runs.end_of(found) == "both groupings"
     starved = {"found": False, "outcome": "both + unlearned"}
-    assert parting.end_of(starved) == "one decision unlearned"
+    assert runs.end_of(starved) == "one decision unlearned"
     slow = {"found": False, "outcome": "both + both"}
-    assert parting.end_of(slow) == "both + both"
+    assert runs.end_of(slow) == "both + both"
     other = {"found": False, "outcome": "both + left"}
-    assert parting.end_of(other) == "something else"
+    assert runs.end_of(other) == "something else"
 
 
 # Rows
