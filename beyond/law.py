@@ -336,7 +336,7 @@ def led_table(rows):
     return stats.markdown([*head, "only the other", "finds both"], lines)
 
 
-def meter(row, step):
+def lead_in_spreads(row, step):
     """Return how much of the difference between the decisions of a run is lead in the
     batch after so many training steps: |lead| / spread, from 0 to 2, where 2 means that
     one decision is ahead for every image and grouping."""
@@ -358,8 +358,8 @@ def meter_table(rows, alarm=1.9):
                     others.append(row)
     lines = []
     for step in (10, 40, 80, 160):
-        told = sum(meter(row, step) > alarm for row in dead)
-        false = sum(meter(row, step) > alarm for row in others)
+        told = sum(lead_in_spreads(row, step) > alarm for row in dead)
+        false = sum(lead_in_spreads(row, step) > alarm for row in others)
         lines.append([step, f"{told}/{len(dead)}", f"{false}/{len(others)}"])
     head = ["training step", "a decision ends unlearned", "none does"]
     return stats.markdown(head, lines)

@@ -248,6 +248,8 @@ def plot(rows):
     axes[0].set_ylabel("score of decision 1 minus 2, right grouping", fontsize=11)
     handles = []
     for end, (colour, marker) in runs.ENDS.items():
+        if end == "both + both":  # which no run of two heads comes to
+            continue
         handles.append(Line2D([], [], color=colour, marker=marker, ms=8, label=end))
     fig.legend(
         handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=11

@@ -345,7 +345,7 @@ def trained(question, args, rows):
         for key in args.variants:
             if (key, seed) not in there:
                 jobs.append((key, seed, s, args.device))
-    print(f"{len(jobs)} runs are trained, and kept in {path}", flush=True)
+    print(f"{len(jobs)} runs to train; each is kept, when done, in {path}", flush=True)
     if not jobs:
         return
     workers = args.workers or (1 if args.device == "cuda" else os.cpu_count())

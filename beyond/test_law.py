@@ -226,4 +226,4 @@ def test_a_run_of_one_epoch_is_the_beginning_of_a_recorded_longer_one():
     assert now["batches"][0] == pytest.approx(expected, rel=1e-3, abs=1e-5)
     # After 40 training steps one head is ahead for every image and grouping.
     assert len(now["batches"]) == 5
-    assert law.meter(now, 40) == pytest.approx(2, rel=1e-4)
+    assert law.lead_in_spreads(now, 40) == pytest.approx(2, rel=1e-4)

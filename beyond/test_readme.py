@@ -101,15 +101,19 @@ net = torch.nn.Conv2d(1, 4, 1)
 images = torch.rand(3, 1, 8, 8)
 truths = (torch.rand(3, 2, 2, 8, 8) > 0.5).float()
 """
-    end = (
-        "\nloss.backward()\nprint(lead, parting, net.weight.grad.abs().sum().item())\n"
-    )
+    end = """
+loss.backward()
+ahead = soft_iou(masks, truths).detach()
+ahead = ahead - ahead.mean(1, keepdim=True)
+print(lead, (ahead.mean((0, 2)).abs().max() / ahead.abs().mean()).item())
+print(parting, net.weight.grad.abs().sum().item())
+"""
     loss = (HERE / "beyond/ambiguous_loss.py").read_text(encoding="utf-8")
     (tmp_path / "ambiguous_loss.py").write_text(loss, encoding="utf-8")
     (tmp_path / "piece.py").write_text(begin + code + end, encoding="utf-8")
     command = [sys.executable, "piece.py"]
     printed = subprocess.check_output(command, cwd=tmp_path, text=True)
-    lead, parting, slope = [float(word) for word in printed.split()]
-    assert 0 <= lead <= 1 + 1e-6
-    assert 0 <= parting <= 2
+    lead, by_hand, parting, slope = [float(word) for word in printed.split()]
+    assert lead == pytest.approx(by_hand, rel=1e-4)
+    assert parting > 0
     assert slope > 0

@@ -163,7 +163,7 @@ def ending(out, *words):
 
 def test_a_sweep_trains_what_is_missing_and_goes_on_where_it_stopped(tmp_path, capsys):
     command(tmp_path, "--seeds", "0,1")
-    assert "2 runs are trained" in capsys.readouterr().out
+    assert "2 runs to train" in capsys.readouterr().out
     saved = command(tmp_path, "--seeds", "0-2", "--workers", "2")
     assert "1/1  one seed 2: left + right\n" in capsys.readouterr().out
     assert saved == {"toy.json": {"one": 3, "two": 0}}

@@ -741,7 +741,7 @@ def test_a_file_that_cannot_be_used_is_named_in_one_line(folder, fails):
     fails("there is no 'no' in", f"{file}:no")
     fails("SystemExit (", f"{file}:leaves")
     fails("there is no file", f"{folder}/none.py:f")
-    fails(":NAME, got", file)
+    fails("a name of beyond/losses.py, got", file)
     fails("rename your data.py", f"{file}:brier", "--train")
     fails("masks are .npy or .png", "--masks", file)
 

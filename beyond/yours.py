@@ -345,7 +345,9 @@ def split(text):
     """An argparse type: FILE.py:NAME -> (path, name), a known loss -> ("", name)."""
     path, _, name = text.rpartition(":")
     if not (path.endswith(".py") and name.isidentifier()) and text not in LOSSES:
-        raise argparse.ArgumentTypeError(f"must be FILE.py:NAME, got {text!r}")
+        raise argparse.ArgumentTypeError(
+            f"must be FILE.py:NAME or a name of beyond/losses.py, got {text!r}"
+        )
     return path, name
 
 
@@ -418,4 +420,8 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
