@@ -142,8 +142,8 @@ RIVALS = {
     "annealed": by_rule(HEADS, "annealed maximum", "annealed"),
 }
 # The loss to take home, at its default balance of 3.
-TO_TAKE_HOME = {
-    "dual-home": home(HEADS),
+TO_TAKE_HOME = {"dual-home": home(HEADS)}
+COIN_HOME = {
     "dual-coin-home": home(coin(HEADS, 4, "one truth")),
     "dual-coin-home-batch-16": home(coin(HEADS, 16, "one truth")),
     "dual-coin-m-70-home": home(coin(HEADS, 16, "one truth, m = 0.7", m=0.7)),
@@ -172,6 +172,7 @@ TABLES = {
     "The same by a smooth maximum": SMOOTH,
     "Two heads, rivals of matching": RIVALS,
     "Two heads, the loss to take home": TO_TAKE_HOME,
+    "One truth an image, the loss to take home": COIN_HOME,
     "One truth an image, one decision": COIN_ONE,
     "One truth an image, two heads": COIN_HEADS,
     "One truth an image, two U-Nets": COIN_UNETS,
@@ -189,11 +190,13 @@ WHICH_NETWORK = {
 WHAT_IF_MATCHED = {
     "The maximum: the better decision counts for each grouping": MAXIMUM,
     "Matched: each decision takes a grouping of its own": MATCHED,
+    "Two heads, the loss to take home": TO_TAKE_HOME,
     "Two heads, rivals of matching": RIVALS,
 }
 WHO_FINDS_THE_OTHER = {
     "One decision": COIN_ONE,
     "Two heads: the maximum, or the batch shared out evenly": COIN_HEADS,
+    "Two heads, the loss to take home": COIN_HOME,
     "Two U-Nets": COIN_UNETS,
     "Recurrent": COIN_RECURRENT,
 }
