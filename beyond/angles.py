@@ -21,11 +21,12 @@ import torch
 from matplotlib.figure import Figure
 
 import data
-from beyond import rules, runs, stats, sweep
+from beyond import ambiguous_loss, rules, runs, stats, sweep
 from beyond.networks import Variant, decide
 
 EXACT = 0.9  # a decision finds a whole if its mask, cut at 1/2, has this IoU with it
 FOUND = 0.5  # a run finds both wholes if it does in more than this share of the images
+METERED = (10, 40, 80, 160, 320)  # training steps after which the meter is read
 SETTINGS = runs.Settings(epochs=20)  # m is not used: both wholes are equally likely
 
 
@@ -70,6 +71,14 @@ VARIANTS = dict(NETWORKS)
 for key in ("heads", "independent", "told", "full"):
     title = f"{NETWORKS[key].title}, matched"
     VARIANTS[f"{key}-matched"] = replace(NETWORKS[key], title=title, rule="matched")
+for key in ("heads", "independent"):
+    title = f"{NETWORKS[key].title}, ambiguous_loss"
+    v = replace(NETWORKS[key], title=title, rule="ambiguous", number=3.0)
+    VARIANTS[f"{key}-home"] = v
+for balance in (1.0, 10.0):  # 3 was chosen against these on seeds 1000 to 1007
+    title = f"two heads, ambiguous_loss, balance {balance:g}"
+    v = replace(VARIANTS["heads-home"], title=title, number=balance)
+    VARIANTS[f"heads-home-{balance:g}"] = v
 for key in NETWORKS:
     if key != "one":
         VARIANTS[f"{key}-half"] = smaller_steps(key, 1e-3, 40)
@@ -79,7 +88,13 @@ for key in ("heads", "independent", "told", "told-unit", "mask", "mask-unit"):
 # What the figure shows; the table has the rest too.
 SHOWN = ["one", "heads", "independent", "told", "mask", "state", "full"]
 SHOWN += ["told-quarter", "full-half"]
-SHOWN += ["heads-matched", "independent-matched", "told-matched", "full-matched"]
+SHOWN += [
+    "heads-home",
+    "heads-matched",
+    "independent-matched",
+    "told-matched",
+    "full-matched",
+]
 # Two planned lists of tests and, each with its own best step size, one pair.
 INGREDIENTS = [
     ("full", "told"),
@@ -147,43 +162,69 @@ def wholes(parts):
     return torch.stack((one + common, common + other), 1)[:, :, None]
 
 
-def loss(v, net, s, generator):
-    """Draw a batch and return the loss of a Variant's network."""
+def batch_scores(net, s, generator):
+    """Draw a batch and return what each decision scores with each whole, (n, D, 2)."""
     images, parts = sample(s.batch, generator, s.shape, s.noise)
     masks = decide(net, images, instances=1)  # (n, D, 1, H, W)
-    scores = data.score(masks, wholes(parts))  # (n, D, 2 wholes)
+    return data.score(masks, wholes(parts))
+
+
+def minus_worth(v, s, scores):
+    """Return the loss of a batch by the rule of a Variant."""
     halves = scores.new_full((1, 2), 0.5)
     return -rules.worth(v.rule, v.number, scores, halves, s.beta).mean()
+
+
+def loss(v, net, s, generator):
+    """Draw a batch and return the loss of a Variant's network."""
+    return minus_worth(v, s, batch_scores(net, s, generator))
 
 
 @torch.no_grad()
 def measure(net, images, parts):
     """Return what a network is worth on images, as a dict. score: the IoU of the better
     decision, mean over both wholes. pairs: the share of the images in which both wholes
-    are found."""
+    are found. wins: for each decision the share of images and wholes for which it is the
+    best."""
     masks = (decide(net, images, instances=1) > 0.5).float()  # (n, D, 1, H, W)
     ious = data.iou(masks, wholes(parts))[..., 0]  # (n, D, 2 wholes)
     pairs = (ious >= EXACT).any(1).all(1).float()  # (n,)
-    return {"score": ious.amax(1).mean().item(), "pairs": pairs.mean().item()}
+    best = ious.argmax(1).flatten()  # (2 n,), the number of a decision
+    wins = torch.bincount(best, minlength=ious.shape[1]) / len(best)
+    return {
+        "score": ious.amax(1).mean().item(),
+        "pairs": pairs.mean().item(),
+        "wins": wins.tolist(),
+    }
 
 
 def trained(v, seed, s, device):
-    """Return the network of a Variant, trained, and the seconds it took."""
+    """Return the network of a Variant, trained, the seconds it took, and the readings of
+    the meter: lists [training steps, lead, parting] of the batch before the next step."""
     net, generator = v.begin(s, seed, device)
+    batch = {}
+    readings = []
 
     def batch_loss(progress):
-        return loss(v, net, s, generator)
+        batch["scores"] = batch_scores(net, s, generator)
+        return minus_worth(v, s, batch["scores"])
+
+    def watch(step, cost):
+        if step - 1 in METERED:
+            reading = ambiguous_loss.meter(batch["scores"].detach())
+            readings.append([step - 1, *sweep.rounded(reading)])
 
     steps = s.epochs * s.steps_per_epoch
-    return net, sweep.train(net, v.optimiser(net, s), batch_loss, steps)
+    seconds = sweep.train(net, v.optimiser(net, s), batch_loss, steps, watch)
+    return net, seconds, readings
 
 
 def run(v, seed, s, device):
     """Train a Variant and test it. Returns a dict of what it ends in, for a row."""
     s = v.settings(s)
-    net, seconds = trained(v, seed, s, device)
+    net, seconds, readings = trained(v, seed, s, device)
     images, parts = held_out(s, seed, device)
-    row = {"seconds": seconds, **measure(net, images, parts)}
+    row = {"seconds": seconds, "meter": readings, **measure(net, images, parts)}
     row["outcome"] = f"both wholes in {row['pairs']:.0%}"
     return row
 
@@ -278,7 +319,7 @@ def train_once(argv):
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
     v = VARIANTS["full-matched" if args.matched else "full"]
-    net, seconds = trained(v, args.seed, SETTINGS, "cpu")
+    net, seconds, _ = trained(v, args.seed, SETTINGS, "cpu")
     images, parts = held_out(SETTINGS, args.seed, "cpu")
     ends = measure(net, images, parts)
     print(f"Both wholes are found in {ends['pairs']:.0%} of {len(images)} test images.")

@@ -43,26 +43,31 @@ def by_rule(v, words, rule, number=None):
     return replace(v, title=f"{v.title}, {words}", rule=rule, number=number)
 
 
-def coin(v, images, words="maximum", m=0.5):
+def coin(v, images, words="maximum", m=0.5, shown=0.0):
     """Return a variant with one truth an image, drawn by a coin, in batches of so many
-    images. m is the probability of left."""
+    images. m is the probability of left, and shown the share of the images that show who
+    owns the common region."""
     other = {}
     if images != 4:
         other["batch"] = images
     if m != 0.5:
         other["m"] = m
     title = f"{v.title}, batch {images}, {words}"
-    return replace(v, title=title, coin=True, other=other)
+    return replace(v, title=title, coin=True, other=other, shown=shown)
 
 
-def shared(v, images, share=0.5, words="shared evenly", m=0.5):
+def shared(v, images, share=0.5, words="shared evenly", m=0.5, shown=0.0):
     """Return such a variant whose batch is shared out: decision 1 has that share."""
-    return replace(coin(v, images, words, m), rule="shared", number=share)
+    v = coin(v, images, words, m, shown)
+    return replace(v, rule="shared", number=share)
 
 
-def home(v):
+def home(v, balance=3.0):
     """Return a variant by the loss to take home, beyond/ambiguous_loss.py."""
-    return by_rule(v, "ambiguous_loss", "ambiguous", 3.0)
+    words = "ambiguous_loss"
+    if balance != 3:
+        words += f", balance {balance:g}"
+    return by_rule(v, words, "ambiguous", balance)
 
 
 def one_truth(key, v):
@@ -141,6 +146,16 @@ RIVALS = {
     "relaxed": by_rule(HEADS, "relaxed, weight 0.05", "relaxed", 0.05),
     "annealed": by_rule(HEADS, "annealed maximum", "annealed"),
 }
+MORE_RIVALS = {
+    "dual-released-0.5": by_rule(
+        HEADS, "at most 1/2 of an image each, released", "released", 0.5
+    ),
+    "dual-first-frozen-0.5": by_rule(
+        HEADS, "one trained first and frozen", "first_frozen", 0.5
+    ),
+    "dual-over-batch": by_rule(HEADS, "the better over the batch", "over_batch"),
+    "dual-two-sided-1": by_rule(HEADS, "each its nearest grouping", "two_sided", 1.0),
+}
 # The loss to take home, at its default balance of 3.
 TO_TAKE_HOME = {"dual-home": home(HEADS)}
 COIN_HOME = {
@@ -171,6 +186,7 @@ TABLES = {
     "Matched: each decision takes a grouping of its own": MATCHED,
     "The same by a smooth maximum": SMOOTH,
     "Two heads, rivals of matching": RIVALS,
+    "Two heads, more rivals of matching": MORE_RIVALS,
     "Two heads, the loss to take home": TO_TAKE_HOME,
     "One truth an image, the loss to take home": COIN_HOME,
     "One truth an image, one decision": COIN_ONE,

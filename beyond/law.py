@@ -336,33 +336,31 @@ def led_table(rows):
     return stats.markdown([*head, "only the other", "finds both"], lines)
 
 
-def lead_in_spreads(row, step):
-    """Return how much of the difference between the decisions of a run is lead in the
-    batch after so many training steps: |lead| / spread, from 0 to 2, where 2 means that
-    one decision is ahead for every image and grouping."""
-    _, ahead, _, spread = row["batches"][step // 10]  # every tenth batch is recorded
-    return abs(ahead) / max(spread, 1e-12)
+def readings(row):
+    """Return what the meter of ambiguous_loss.py reads in a run, lists [training steps,
+    lead]: a lead of 1 means that one decision is ahead for every image and grouping."""
+    pairs = []
+    for step in (10, 40, 80, 160):
+        _, ahead, _, spread = row["batches"][
+            step // 10
+        ]  # every tenth batch is recorded
+        pairs.append([step, abs(ahead) / max(2 * spread, 1e-12)])
+    return pairs
 
 
-def meter_table(rows, alarm=1.9):
-    """Return the table of the meter, in Markdown: in how many runs of all feed ratios
-    that end with a decision unlearned it is above the alarm, and in how many others."""
+def meter_table(rows):
+    """Return how well the meter tells a decision that ends unlearned, a table in
+    Markdown, of the runs of all feed ratios."""
     dead = []
     others = []
     for name, variant in VARIANTS.items():
         if variant.rule == "transport":
             for row in runs.lived(rows, name, TRAINED_ON):
                 if runs.end_of(row) == "one decision unlearned":
-                    dead.append(row)
+                    dead.append(readings(row))
                 else:
-                    others.append(row)
-    lines = []
-    for step in (10, 40, 80, 160):
-        told = sum(lead_in_spreads(row, step) > alarm for row in dead)
-        false = sum(lead_in_spreads(row, step) > alarm for row in others)
-        lines.append([step, f"{told}/{len(dead)}", f"{false}/{len(others)}"])
-    head = ["training step", "a decision ends unlearned", "none does"]
-    return stats.markdown(head, lines)
+                    others.append(readings(row))
+    return stats.alarms(dead, others)
 
 
 # The figure
@@ -462,8 +460,8 @@ def report(rows):
         "Runs that find both groupings (in brackets: a decision unlearned; both + both "
         "or other).\n\n" + counts_table(rows),
         "Two heads with a lead put in by hand.\n\n" + led_table(rows),
-        "A meter: in how many runs |lead| / spread of one batch is above 1.9, where a "
-        "decision ends\nunlearned and where none does.\n\n" + meter_table(rows),
+        "A meter: does a large lead tell that a decision ends unlearned?\n\n"
+        + meter_table(rows),
     ]
     return {"law.png": plot(rows)}, "\n\n".join(texts)
 

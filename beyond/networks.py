@@ -186,6 +186,25 @@ class Led(nn.Module):
         return self.unet(images)
 
 
+class Monai(nn.Module):
+    """The BasicUNet of MONAI, of four poolings. Its weights are its own draw, seeded.
+    OSError: the library is not there."""
+
+    def __init__(self, out_channels=2, width=16, depth=2, generator=None):
+        super().__init__()
+        try:
+            from monai.networks.nets import BasicUNet
+        except ImportError:
+            raise OSError("MONAI's BasicUNet needs: pip install monai") from None
+        features = [width * 2**level for level in range(5)]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(generator.initial_seed())
+            self.net = BasicUNet(2, 1, out_channels, features=(*features, width))
+
+    def forward(self, images):
+        return self.net(images)
+
+
 def unet(width, depth, out_channels, generator):
     """Return the U-Net of unet.py."""
     return initialise(UNet(1, out_channels, width, depth), generator)
@@ -198,6 +217,7 @@ NETWORKS = {
     "Twins": Twins,
     "Recurrent": Recurrent,
     "Led": Led,
+    "Monai": Monai,
 }
 
 
@@ -212,6 +232,7 @@ class Variant:
     number: float | None = None  # of the rule, if it has one
     coin: bool = False  # one truth is drawn for each image in place of both, weighed
     other: dict = field(default_factory=dict)  # than in Settings, {"shape.size": 64}
+    shown: float = 0.0  # the share of the images that show who owns the common region
 
     def settings(self, s):
         """Return the Settings, changed as it says."""

@@ -195,6 +195,12 @@ for key in ("recurrent-K3-T3", "recurrent-K4-T4", "heads-K3-T3", "heads-K4-T4"):
     title = f"{NETWORKS[key].title}, matched"
     NETWORKS[f"{key}-matched"] = replace(NETWORKS[key], title=title, rule="matched")
     MATCHED.append((f"{key}-matched", key))
+# Fewer decisions than groupings, and the loss to take home.
+NETWORKS["heads-K3-T2"] = several("heads", "UNet", 3, 2)
+for key in ("heads-K3-T3", "heads-K4-T4", "heads-K3-T2"):
+    title = f"{NETWORKS[key].title}, ambiguous_loss"
+    v = replace(NETWORKS[key], title=title, rule="ambiguous", number=3.0)
+    NETWORKS[f"{key}-home"] = v
 SETTINGS = runs.Settings(shape=Arms())
 
 

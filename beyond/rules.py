@@ -87,6 +87,29 @@ def capped(scores, weights, most):
     return hard(scores, weights) - torch.where(wins_all, (1 - most) * cheapest, 0)
 
 
+def released(scores, weights, most, progress):
+    """The same, and the share that one decision may win rises from most at the start of
+    the training to all of an image at its end."""
+    return capped(scores, weights, most + (1 - most) * progress)
+
+
+def over_batch(scores, weights):
+    """For each grouping the decision counts that is better over the whole batch."""
+    totals = (weights[:, None] * scores).sum(0)  # (D, G)
+    best = totals.argmax(0)  # (G,)
+    groupings = torch.arange(len(best), device=best.device)
+    return (weights * scores[:, best, groupings]).sum(1)
+
+
+def first_frozen(scores, weights, share, progress):
+    """Decision 1 is trained alone for a first share of the training (after Schmidt et
+    al. 2022). Then its scores have no gradient, and the better decision counts."""
+    if progress < share:
+        return (weights * scores[:, 0]).sum(1)
+    frozen = torch.cat((scores[:, :1].detach(), scores[:, 1:]), 1)  # (n, D, G)
+    return hard(frozen, weights)
+
+
 def shared(scores, weights, share):
     """Each image of a batch is given to one of two decisions. Decision 1 has a share of
     the batch: the images on which it is furthest ahead."""
@@ -141,7 +164,7 @@ def ambiguous(scores, weights, balance):
     return n * (P.to(scores.device, scores.dtype) * scores).sum((1, 2))
 
 
-OF_TWO = ("order", "relaxed", "capped", "shared", "transport")
+OF_TWO = ("order", "relaxed", "capped", "released", "shared", "transport")
 
 
 def worth(rule, number, scores, weights, beta=100.0, progress=0.0):
@@ -170,6 +193,12 @@ def worth(rule, number, scores, weights, beta=100.0, progress=0.0):
         return two_sided(scores, weights, number)
     if rule == "capped":
         return capped(scores, weights, number)
+    if rule == "released":
+        return released(scores, weights, number, progress)
+    if rule == "over_batch":
+        return over_batch(scores, weights)
+    if rule == "first_frozen":
+        return first_frozen(scores, weights, number, progress)
     if rule == "shared":
         return shared(scores, weights, number)
     if rule == "transport":

@@ -96,15 +96,27 @@ NETWORKS = {
 }
 
 
+def show_owner(images, parts, weights, share, generator):
+    """Change a share of the images (n, 1, H, W) in place, so that they show who owns the
+    common region: the own part of the other instance is dimmed to 1/2. weights (n, 2) are
+    1 for the owner and 0 for the other; parts is (n, 3, H, W)."""
+    shows = torch.rand(len(images), generator=generator, device=images.device) < share
+    own_of_other = parts[:, [2, 0]] * weights[:, :, None, None]  # (n, 2, H, W)
+    other = own_of_other.sum(1, keepdim=True)  # (n, 1, H, W)
+    images[shows] -= other[shows] / 2
+
+
 def draw(v, s, generator, coins=None):
     """Draw a batch for a Variant: images (n, 1, H, W), parts (n, 3, H, W) and the weights
     of the groupings (1, 2) or, where a coin draws one truth for each image, (n, 2). coins
-    is the generator of the coin; without it both truths count."""
+    is the generator of the coin and of who is shown; without it both truths count."""
     images, parts = data.sample(s.batch, generator, s.shape, s.noise)
     weights = torch.tensor([[s.m, 1 - s.m]], device=images.device)
     if v.coin and coins is not None:
         left = torch.rand(s.batch, generator=coins, device=images.device) < s.m
         weights = torch.stack((left, ~left), 1).float()
+    if v.shown and coins is not None:
+        show_owner(images, parts, weights, v.shown, coins)
     return images, parts, weights
 
 

@@ -113,9 +113,8 @@ def translated(row):
     settings = dict(row["settings"])
     settings.pop("relaxed", None)  # the number of the rule "relaxed" without one
     change = {"coin": False, "other": {}, "number": None} | row["change"]
-    for name in ("momentum", "shown"):  # which this code does not have
-        if not change.get(name):
-            change.pop(name, None)
+    if not change.get("momentum"):  # which this code does not have
+        change.pop("momentum", None)
     for options in (settings, change["other"], change.get("options", {})):
         if "steps" in options:
             options["passes"] = options.pop("steps")
