@@ -189,10 +189,10 @@ def report(rows):
     text = [
         "Runs that find both groupings, with the 95% interval.\n\n" + comparison(rows)
     ]
-    dead, others = of_three_heads(rows)
-    if dead and others:
+    alarms = stats.alarms(*of_three_heads(rows))
+    if alarms:
         about = "Three heads: does a large lead tell that a decision ends unlearned?"
-        text.append(f"{about}\n\n{stats.alarms(dead, others)}")
+        text.append(f"{about}\n\n{alarms}")
     chosen = balances(rows)
     if chosen:
         text.append("The balance was chosen by these runs.\n\n" + chosen)

@@ -35,6 +35,7 @@ TRAINED_ON = range(300, 320)  # the planned seeds
 RATES_ON = range(1000, 1010)  # the seeds whose Gram matrices predict
 RATES_STEP = 40  # training steps before a Gram matrix
 SEEN = 32  # test images on which a Gram matrix is measured
+METERED = (10, 40, 80, 160)  # training steps after which the meter is read
 DRAWS = 2000  # of the bootstrap over seeds
 
 
@@ -340,11 +341,9 @@ def readings(row):
     """Return what the meter of ambiguous_loss.py reads in a run, lists [training steps,
     lead]: a lead of 1 means that one decision is ahead for every image and grouping."""
     pairs = []
-    for step in (10, 40, 80, 160):
-        _, ahead, _, spread = row["batches"][
-            step // 10
-        ]  # every tenth batch is recorded
-        pairs.append([step, abs(ahead) / max(2 * spread, 1e-12)])
+    for step, ahead, _, spread in row["batches"]:
+        if step in METERED:
+            pairs.append([step, abs(ahead) / max(2 * spread, 1e-12)])
     return pairs
 
 

@@ -70,8 +70,11 @@ def alarms(dead, others, false=0.1):
     dead and others are lists of runs, a run is a list of readings [training steps,
     signal, ...], of the same steps in all. At each of them the alarm is the signal that a
     share false of the others exceeds at most; what is told is the share of the dead that
-    exceed it. The alarm is set on the runs that it is counted on.
+    exceed it. The alarm is set on the runs that it is counted on. "" where one of the
+    lists is empty.
     """
+    if not dead or not others:
+        return ""
     lines = []
     for k, (step, *_) in enumerate(dead[0]):
         calm = sorted(run[k][1] for run in others)

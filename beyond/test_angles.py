@@ -77,13 +77,30 @@ def test_both_wholes_are_found_where_some_decision_is_each():
     one = (parts.sum(1) - parts[:, 2])[:, None]  # (n, 1, H, W)
     other = (parts.sum(1) - parts[:, 0])[:, None]
     found = angles.measure(always(other, one), images, parts)
-    assert found == {"score": 1, "pairs": 1}
+    assert found == {"score": 1, "pairs": 1, "wins": [0.5, 0.5]}
     half = torch.cat((one[:10], other[10:]))  # as the first decision in ten images
     assert angles.measure(always(one, half), images, parts)["pairs"] == 0.75
     everything = parts.sum(1, keepdim=True)
     for mask in (one, everything):  # no single mask scores more
         alone = angles.measure(always(mask), images, parts)
-        assert alone == {"score": pytest.approx(2 / 3, abs=0.01), "pairs": 0}
+        assert alone["score"] == pytest.approx(2 / 3, abs=0.01)
+        assert alone["pairs"] == 0
+
+
+def test_a_decision_that_is_behind_for_every_whole_wins_none():
+    images, parts = angles.sample(4, rng(3), data.Shape(), 0.1)
+    one = angles.wholes(parts)[:, 0]
+    everything = parts.sum(1, keepdim=True)
+    net = always(0 * one, everything, one)  # the third one wins one whole of two
+    assert angles.measure(net, images, parts)["wins"] == [0, 0.5, 0.5]
+
+
+def test_the_meter_is_read_before_the_steps_that_it_names():
+    s = replace(angles.SETTINGS, epochs=1, steps_per_epoch=12, held_out=4)
+    row = angles.run(angles.VARIANTS["heads"], 3, s, "cpu")
+    ((step, lead, parting),) = row["meter"]
+    assert step == 10
+    assert 0 <= lead <= 1 and 0 <= parting <= 2
 
 
 def test_the_maximum_lets_a_decision_count_for_both_wholes_and_matching_does_not():

@@ -124,3 +124,15 @@ def test_a_variant_changes_what_it_says_and_leaves_the_rest():
 def test_passes_are_those_of_the_settings(net):
     built = Variant("", net).build(runs.Settings(passes=3), generator(1))
     assert networks.decide(built, some_images()).shape == (2, 3, 2, 16, 16)
+
+
+def test_monais_network_is_drawn_from_the_seed_alone():
+    pytest.importorskip("monai")
+    before = torch.random.get_rng_state()
+    built = [networks.Monai(4, generator=generator(k)) for k in (1, 1, 2)]
+    assert torch.equal(torch.random.get_rng_state(), before)
+    images = torch.randn(2, 1, 32, 32, generator=generator(2))
+    one, same, other = (net(images) for net in built)
+    assert one.shape == (2, 4, 32, 32)
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)

@@ -33,11 +33,24 @@ def some_scores(n, D, G):
         ("evolving", 0.5, 0.25 * 0.6 + 0.75 * 0.45, 0.25 * 0.6 + 0.75 * 0.6),
         ("evolving", 0.4, 0.25 * 1.0 + 0.75 * 0.5, 0.25 * 1.0 + 0.75 * 0.9),
         ("capped", 0.75, 0.625, 0.925 - 0.25 * 0.6),  # right is cheaper to leave
+        ("released", 0.5, 0.625, 0.925 - 0.3 * 0.6),  # at most 0.7 after 0.4
+        ("over_batch", None, 0.25 * 1.0 + 0.75 * 0.4, 0.25 * 1.0 + 0.75 * 0.9),
+        ("first_frozen", 0.5, 0.25 * 1.0 + 0.75 * 0.4, 0.25 * 1.0 + 0.75 * 0.9),
+        ("first_frozen", 0.4, 0.25 * 1.0 + 0.75 * 0.5, 0.25 * 1.0 + 0.75 * 0.9),
     ],
 )
 def test_two_images_count_what_they_do_by_hand(rule, number, first, second):
     worth = rules.worth(rule, number, SCORES, WEIGHTS, progress=0.4)
     assert worth.tolist() == pytest.approx([first, second])
+
+
+def test_the_decision_that_is_frozen_has_no_gradient():
+    scores = SCORES.clone().requires_grad_()
+    worth = rules.first_frozen(scores, WEIGHTS, share=0.4, progress=0.4)
+    (slope,) = torch.autograd.grad(worth.sum(), scores)
+    expected = torch.zeros(2, 2, 2)
+    expected[0, 1, 1] = 0.75  # decision 2 is better for right in the first image
+    assert torch.equal(slope.float(), expected)
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,24 @@ def test_a_coin_draws_one_truth_for_each_image_and_the_images_stay():
         assert weights[:, 0].mean().item() == pytest.approx(0.7, abs=0.05)
 
 
+def test_an_image_that_shows_its_owner_has_the_other_own_part_at_half():
+    images, parts = data.sample(200, generator(0))
+    left = torch.arange(200) % 2 == 0
+    weights = torch.stack((left, ~left), 1).float()
+    shown = images.clone()
+    runs.show_owner(shown, parts, weights, 0.5, generator(1))
+    change = images - shown  # (n, 1, H, W)
+    of_left_own = (change[:, 0] * parts[:, 0]).sum((1, 2)) / parts[:, 0].sum((1, 2))
+    of_right_own = (change[:, 0] * parts[:, 2]).sum((1, 2)) / parts[:, 2].sum((1, 2))
+    assert set(of_left_own[left].round(decimals=3).tolist()) == {0.0}
+    assert set(of_left_own[~left].round(decimals=3).tolist()) == {0.0, 0.5}
+    assert set(of_right_own[left].round(decimals=3).tolist()) == {0.0, 0.5}
+    dimmed = (of_left_own + of_right_own > 0).float()
+    assert dimmed.mean().item() == pytest.approx(0.5, abs=0.1)
+    outside = 1 - parts[:, [0, 2]].sum(1, keepdim=True)
+    assert (change * outside).abs().max() == 0
+
+
 def made_up(seed, outcome, found=False):
     """Return a row that ended so."""
     found_at = 80 + seed if found else None

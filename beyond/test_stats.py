@@ -54,3 +54,10 @@ def test_a_planned_test_is_corrected_for_its_whole_list_even_if_others_were_not_
     assert first.endswith(f"| {3 * stats.fisher(9, 10, 3, 10):.2g} |")
     assert second.startswith("| B | A | 3/10 | 9/10 | -60.0 |")
     assert second.endswith("| - |")
+
+
+def test_an_alarm_is_exceeded_by_at_most_a_tenth_of_the_others():
+    others = [[[10, 0.1 * k], [40, 0.0]] for k in range(1, 11)]  # signals 0.1 to 1
+    dead = [[[10, 0.85], [40, 0.2]], [[10, 0.95], [40, -0.2]]]
+    lines = stats.alarms(dead, others).splitlines()[2:]
+    assert lines == ["| 10 | 0.9 | 1/2 | 1/10 |", "| 40 | 0 | 1/2 | 0/10 |"]

@@ -72,7 +72,12 @@ def test_rows_outlive_a_crash(tmp_path, capsys):
     ],
 )
 def test_older_rows_are_translated_where_they_are_read(written, rule, number, tmp_path):
-    change = {"net": "Handing", "options": {"steps": 3}, "rule": written, "shown": 0.0}
+    change = {
+        "net": "Handing",
+        "options": {"steps": 3},
+        "rule": written,
+        "momentum": 0.0,
+    }
     old = {"settings": {"steps": 2, "relaxed": 0.05}, "change": change}
     write(tmp_path / "toy.jsonl", old)
     (row,) = sweep.read(tmp_path / "toy.jsonl")
