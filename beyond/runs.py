@@ -106,11 +106,12 @@ def show_owner(images, parts, weights, share, generator):
     images[shows] -= other[shows] / 2
 
 
-def draw(v, s, generator, coins=None):
+def draw(v, s, generator, coins=None, sample=data.sample):
     """Draw a batch for a Variant: images (n, 1, H, W), parts (n, 3, H, W) and the weights
     of the groupings (1, 2) or, where a coin draws one truth for each image, (n, 2). coins
-    is the generator of the coin and of who is shown; without it both truths count."""
-    images, parts = data.sample(s.batch, generator, s.shape, s.noise)
+    is the generator of the coin and of who is shown; without it both truths count. sample
+    draws the images, as data.sample does."""
+    images, parts = sample(s.batch, generator, s.shape, s.noise)
     weights = torch.tensor([[s.m, 1 - s.m]], device=images.device)
     if v.coin and coins is not None:
         left = torch.rand(s.batch, generator=coins, device=images.device) < s.m

@@ -1,0 +1,94 @@
+"""The field's measures of several decisions where several truths are valid.
+
+masks (n, D decisions, I instances, H, W) and truths (n, G truths, I, H, W) are 0 and 1.
+What compares them is the IoU, mean over instances. An instance that is empty in both has
+IoU 1, as in the code of Kohl et al. 2018. The functions below iou take tables of it, and
+return one number an image, (n,). All decisions count alike, and so do all truths.
+"""
+
+import math
+from itertools import permutations
+
+import torch
+
+MOST = 6  # rows of a table whose best assignment is found by trying all, 720 at most
+
+
+def iou(one, other):
+    """Return the IoU (n, A, B) of masks (n, A, I, H, W) with masks (n, B, I, H, W), all 0
+    and 1, mean over the I instances. ValueError: shapes or values do not fit."""
+    shapes = f"{tuple(one.shape)} and {tuple(other.shape)}"
+    if one.ndim != 5 or other.ndim != 5:
+        raise ValueError(f"masks must have 5 dimensions, got {shapes}")
+    if len(one) != len(other) or one.shape[2:] != other.shape[2:]:
+        raise ValueError(f"masks must be (n, A or B, I, H, W), got {shapes}")
+    for masks in (one, other):
+        if ((masks != 0) & (masks != 1)).any():
+            raise ValueError("masks must be 0 and 1: cut probabilities at 1/2")
+    a = one.flatten(3).double()  # (n, A, I, HW)
+    b = other.flatten(3).double()  # (n, B, I, HW)
+    common = torch.einsum("naik,nbik->nabi", a, b)  # pixels
+    union = a.sum(3)[:, :, None] + b.sum(3)[:, None] - common  # (n, A, B, I)
+    each = torch.where(union > 0, common / union.clamp(min=1), 1.0)
+    return each.mean(3)
+
+
+def accuracy_term(between):
+    """Return twice the mean distance 1 - IoU of a decision and a truth, (n,), from a table
+    (n, D, G): the GED without its diversity terms."""
+    return 2 * (1 - between).mean((1, 2))
+
+
+def diversity(among):
+    """Return the mean distance 1 - IoU of two decisions, or of two truths, (n,), from a
+    table (n, D, D). As in Kohl et al. 2018 a decision is also paired with itself."""
+    return (1 - among).mean((1, 2))
+
+
+def ged(between, among_decisions, among_truths):
+    """Return the generalised energy distance squared, (n,), with 1 - IoU as distance:
+    2 E d(S, Y) - E d(S, S') - E d(Y, Y') of decisions S and truths Y (Kohl et al. 2018,
+    arXiv 1806.05034, Eq. 4). 0 is best: the decisions are the truths. The tables are (n,
+    D, G), (n, D, D) and (n, G, G)."""
+    rewarded = diversity(among_decisions) + diversity(among_truths)
+    return accuracy_term(between) - rewarded
+
+
+def hungarian_iou(between):
+    """Return the Hungarian-matched IoU, HM-IoU, (n,), of a table (n, D, G): the largest
+    mean IoU if each decision is matched with a truth of its own (Kohl et al. 2019, arXiv
+    1905.13077).
+
+    Where D and G differ, both are repeated up to their least common multiple, as there.
+    ValueError: that is above 6, as all assignments are tried.
+    """
+    D, G = between.shape[1:]
+    rows = math.lcm(D, G)
+    if rows > MOST:
+        raise ValueError(
+            f"D and G must have a least common multiple of {MOST} at most, "
+            f"got D = {D} and G = {G}"
+        )
+    square = between.repeat(1, rows // D, rows // G)  # (n, rows, rows)
+    ways = torch.tensor(list(permutations(range(rows))), device=between.device)
+    matched = square[:, torch.arange(rows, device=between.device), ways]
+    return matched.mean(2).amax(1)  # of (n, ways, rows)
+
+
+def best_match(between):
+    """Return the IoU of a truth with the best decision for it, mean over truths, (n,), of
+    a table (n, D, G)."""
+    return between.amax(1).mean(1)
+
+
+def measure(masks, truths):
+    """Return the means over images of all measures, as a dict for a row: ged, its
+    accuracy_term, hungarian_iou and best_match. Masks and truths are 0 and 1, see iou."""
+    between = iou(masks, truths)  # (n, D, G)
+    distance = ged(between, iou(masks, masks), iou(truths, truths))
+    return {
+        "ged": distance.mean().item(),
+        "accuracy_term": accuracy_term(between).mean().item(),
+        "hungarian_iou": hungarian_iou(between).mean().item(),
+        "best_match": best_match(between).mean().item(),
+    }
