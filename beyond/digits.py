@@ -144,7 +144,8 @@ def loss(v, net, s, generator, coins=None):
     """Draw a batch and return the loss of a Variant's network. coins is the generator of
     the coin that draws one truth for each image; without it both count."""
     images, parts, weights = runs.draw(v, s, generator, coins, sample)
-    return runs.minus_worth(v, s, decide(net, images), parts, weights)
+    truths = data.groupings(parts)
+    return runs.minus_worth(v, s, decide(net, images), truths, weights)
 
 
 def percent(numbers):

@@ -10,7 +10,7 @@ missing. The balance was chosen by the runs of --rows beyond/rows/seeds_1000_100
 network of MONAI needs "pip install monai".
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -51,6 +51,12 @@ UNETS_HOME = {
     "independent-coin-home": home(coin(UNETS, 4, "one truth")),
     "independent-coin-home-batch-16": home(coin(UNETS, 16, "one truth")),
 }
+SHUFFLED = replace(HEADS, title="two heads, instances shuffled", shuffled=True)
+UNORDERED = {
+    "dual-shuffled": SHUFFLED,
+    "dual-shuffled-matched": by_rule(SHUFFLED, "matched", "matched"),
+    "dual-shuffled-home": by_rule(SHUFFLED, "ordered=False", "unordered", 3.0),
+}
 UNEVEN = "one truth, m = 0.7"
 HALF = "one truth, half show their owner"
 VARIANTS = {
@@ -63,6 +69,7 @@ VARIANTS = {
     **one_truth("independent-coin-m-70", UNETS, UNEVEN, m=0.7),
     **one_truth("independent-half", UNETS, HALF, shown=0.5),
     **all_truths("three", THREE_HEADS),
+    **UNORDERED,
     **all_truths("monai", MONAI),
 }
 
@@ -102,6 +109,9 @@ LINES = [
     coin_line("two U-Nets", "batch 16", "independent-coin", "-batch-16"),
     coin_line("two U-Nets", "batch 16, m = 0.7", "independent-coin-m-70"),
     coin_line("two U-Nets", "batch 16, half show their owner", "independent-half"),
+    line(
+        "two heads", "all truths, batch 4, instances in random order", "dual-shuffled"
+    ),
     line("three heads", "all truths, batch 4", "three"),
     line("two heads on MONAI's BasicUNet", "all truths, batch 4", "monai"),
 ]

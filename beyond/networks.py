@@ -233,6 +233,7 @@ class Variant:
     coin: bool = False  # one truth is drawn for each image in place of both, weighed
     other: dict = field(default_factory=dict)  # than in Settings, {"shape.size": 64}
     shown: float = 0.0  # the share of the images that show who owns the common region
+    shuffled: bool = False  # the instances of each image's truths are in random order
 
     def settings(self, s):
         """Return the Settings, changed as it says."""

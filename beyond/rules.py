@@ -203,6 +203,6 @@ def worth(rule, number, scores, weights, beta=100.0, progress=0.0):
         return shared(scores, weights, number)
     if rule == "transport":
         return transport(scores, weights, beta, number)
-    if rule == "ambiguous":
+    if rule in ("ambiguous", "unordered"):  # which differ in how scores are made
         return ambiguous(scores, weights, number)
     raise ValueError(f"rule must be one of beyond/rules.py, got {rule!r}")

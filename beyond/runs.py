@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 import data
-from beyond import rules, stats, sweep
+from beyond import ambiguous_loss, rules, stats, sweep
 from beyond.networks import Variant, decide
 
 # A run finds both groupings if it does so for this share of (image, grouping) pairs.
@@ -121,16 +121,39 @@ def draw(v, s, generator, coins=None, sample=data.sample):
     return images, parts, weights
 
 
-def minus_worth(v, s, masks, parts, weights, progress=0.5):
-    """Return the loss of decisions (n, D, 2, H, W) by the rule of a Variant."""
-    scores = data.score(masks, data.groupings(parts))  # (n, D, 2 groupings)
+def shuffle(truths, generator):
+    """Return truths (n, G, 2 instances, H, W) in which left and right have changed places
+    in about half of the images."""
+    n = len(truths)
+    changed = torch.rand(n, generator=generator, device=truths.device) < 0.5
+    return torch.where(changed[:, None, None, None, None], truths.flip(2), truths)
+
+
+def in_order(masks, parts):
+    """Return decisions (n, D, 2, H, W) with the instances of each in the order that fits
+    it better, where a network knows of no order. parts is (n, 3, H, W)."""
+    truths = data.groupings(parts)
+    as_is = data.score(masks, truths).amax(2)  # (n, D)
+    changed = data.score(masks.flip(2), truths).amax(2)
+    better = (changed > as_is)[:, :, None, None, None]
+    return torch.where(better, masks.flip(2), masks)
+
+
+def minus_worth(v, s, masks, truths, weights, progress=0.5):
+    """Return the loss of decisions (n, D, 2, H, W) by the rule of a Variant. truths is
+    (n, 2 groupings, 2, H, W). By the rule "unordered" the order of the instances says
+    nothing."""
+    if v.rule == "unordered":
+        scores = ambiguous_loss.best_pairing(data.score, masks, truths)
+    else:
+        scores = data.score(masks, truths)  # (n, D, 2 groupings)
     return -rules.worth(v.rule, v.number, scores, weights, s.beta, progress).mean()
 
 
 def loss(v, net, s, generator):
     """Draw a batch, without a coin, and return the loss of a Variant's network."""
     images, parts, weights = draw(v, s, generator)
-    return minus_worth(v, s, decide(net, images), parts, weights)
+    return minus_worth(v, s, decide(net, images), data.groupings(parts), weights)
 
 
 def run(v, seed, s, device, look=None):
@@ -153,9 +176,13 @@ def run(v, seed, s, device, look=None):
 
     def batch_loss(progress):
         images, parts, weights = draw(v, s, generator, coins)
-        batch["masks"] = decide(net, images)
+        masks = decide(net, images)
+        truths = data.groupings(parts)
+        if v.shuffled:
+            truths = shuffle(truths, coins)
+        batch["masks"] = in_order(masks.detach(), parts) if v.shuffled else masks
         batch["parts"] = parts
-        return minus_worth(v, s, batch["masks"], parts, weights, progress)
+        return minus_worth(v, s, masks, truths, weights, progress)
 
     def watch(step, cost):
         nonlocal exact_from
@@ -172,6 +199,8 @@ def run(v, seed, s, device, look=None):
     images, parts = held_out(s, seed, device)
     with torch.no_grad():
         masks = decide(net, images)
+    if v.shuffled:
+        masks = in_order(masks, parts)
     if look is not None:
         look(net, steps + 1, masks, parts)
     measured = data.measure(masks, parts, s.m)

@@ -16,16 +16,12 @@ def test_a_line_counts_the_three_rules_of_one_network_in_one_world():
         maximum, replaced, ours = (home.VARIANTS[key] for key in keys)
         assert maximum.rule == "soft"
         assert replaced.rule == ("shared" if maximum.coin else "matched")
-        assert (ours.rule, ours.number) == ("ambiguous", 3.0)
+        assert ours.rule == ("unordered" if maximum.shuffled else "ambiguous")
+        assert ours.number == 3.0
         assert maximum.settings(runs.Settings()) == ours.settings(runs.Settings())
         for v in (replaced, ours):
-            assert (v.net, v.options, v.coin, v.other, v.shown) == (
-                maximum.net,
-                maximum.options,
-                maximum.coin,
-                maximum.other,
-                maximum.shown,
-            )
+            for name in ("net", "options", "coin", "other", "shown", "shuffled"):
+                assert getattr(v, name) == getattr(maximum, name), name
 
 
 def test_a_count_is_of_the_runs_that_are_there():

@@ -109,6 +109,25 @@ def test_an_image_that_shows_its_owner_has_the_other_own_part_at_half():
     assert (change * outside).abs().max() == 0
 
 
+def test_instances_that_are_shuffled_are_put_in_order_again():
+    _, parts = data.sample(50, generator(0))
+    truths = data.groupings(parts)
+    shuffled = runs.shuffle(truths, generator(1))
+    changed = (shuffled != truths).flatten(1).any(1)
+    assert 15 <= changed.sum() <= 35
+    assert torch.equal(shuffled[changed], truths[changed].flip(2))
+    assert torch.equal(runs.in_order(shuffled, parts), truths)
+
+
+def test_without_an_order_a_shuffled_truth_costs_nothing():
+    v = replace(runs.TWO_HEADS, shuffled=True, rule="unordered", number=3.0)
+    _, parts = data.sample(4, generator(0))
+    truths = data.groupings(parts)
+    halves = torch.full((1, 2), 0.5)
+    loss = runs.minus_worth(v, QUICK, truths.flip(2), truths, halves)
+    assert loss.item() == pytest.approx(-2)
+
+
 def made_up(seed, outcome, found=False):
     """Return a row that ended so."""
     found_at = 80 + seed if found else None
