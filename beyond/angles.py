@@ -73,12 +73,12 @@ for key in ("heads", "independent", "told", "full"):
     VARIANTS[f"{key}-matched"] = replace(NETWORKS[key], title=title, rule="matched")
 for key in ("heads", "independent"):
     title = f"{NETWORKS[key].title}, ambiguous_loss"
-    v = replace(NETWORKS[key], title=title, rule="ambiguous", number=3.0)
-    VARIANTS[f"{key}-home"] = v
+    v = replace(NETWORKS[key], title=title, rule="ambiguous_loss", number=3.0)
+    VARIANTS[f"{key}-loss"] = v
 for balance in (1.0, 10.0):  # 3 was chosen against these on seeds 1000 to 1007
     title = f"two heads, ambiguous_loss, balance {balance:g}"
-    v = replace(VARIANTS["heads-home"], title=title, number=balance)
-    VARIANTS[f"heads-home-{balance:g}"] = v
+    v = replace(VARIANTS["heads-loss"], title=title, number=balance)
+    VARIANTS[f"heads-loss-{balance:g}"] = v
 for key in NETWORKS:
     if key != "one":
         VARIANTS[f"{key}-half"] = smaller_steps(key, 1e-3, 40)
@@ -89,7 +89,7 @@ for key in ("heads", "independent", "told", "told-unit", "mask", "mask-unit"):
 SHOWN = ["one", "heads", "independent", "told", "mask", "state", "full"]
 SHOWN += ["told-quarter", "full-half"]
 SHOWN += [
-    "heads-home",
+    "heads-loss",
     "heads-matched",
     "independent-matched",
     "told-matched",

@@ -67,7 +67,7 @@ def home(v, balance=3.0):
     words = "ambiguous_loss"
     if balance != 3:
         words += f", balance {balance:g}"
-    return by_rule(v, words, "ambiguous", balance)
+    return by_rule(v, words, "ambiguous_loss", balance)
 
 
 def one_truth(key, v):
@@ -157,11 +157,11 @@ MORE_RIVALS = {
     "dual-two-sided-1": by_rule(HEADS, "each its nearest grouping", "two_sided", 1.0),
 }
 # The loss to take home, at its default balance of 3.
-TO_TAKE_HOME = {"dual-home": home(HEADS)}
+TO_TAKE_HOME = {"dual-loss": home(HEADS)}
 COIN_HOME = {
-    "dual-coin-home": home(coin(HEADS, 4, "one truth")),
-    "dual-coin-home-batch-16": home(coin(HEADS, 16, "one truth")),
-    "dual-coin-m-70-home": home(coin(HEADS, 16, "one truth, m = 0.7", m=0.7)),
+    "dual-coin-loss": home(coin(HEADS, 4, "one truth")),
+    "dual-coin-loss-batch-16": home(coin(HEADS, 16, "one truth")),
+    "dual-coin-m-70-loss": home(coin(HEADS, 16, "one truth, m = 0.7", m=0.7)),
 }
 COIN_ONE = {"single-coin": coin(SINGLE, 4, "one truth an image")}
 COIN_HEADS = one_truth("dual", HEADS)

@@ -134,10 +134,12 @@ VARIANTS = {"single": runs.SINGLE, "single-coin": replace(runs.SINGLE, coin=True
 for key, v in NETWORKS.items():
     VARIANTS[key] = v
     VARIANTS[f"{key}-matched"] = replace(v, rule="matched")
-    VARIANTS[f"{key}-home"] = replace(v, rule="ambiguous", number=3.0)
+    VARIANTS[f"{key}-loss"] = replace(v, rule="ambiguous_loss", number=3.0)
     VARIANTS[f"{key}-coin"] = replace(v, coin=True)
     VARIANTS[f"{key}-coin-shared"] = replace(v, rule="shared", number=0.5, coin=True)
-    VARIANTS[f"{key}-coin-home"] = replace(v, rule="ambiguous", number=3.0, coin=True)
+    VARIANTS[f"{key}-coin-loss"] = replace(
+        v, rule="ambiguous_loss", number=3.0, coin=True
+    )
 
 
 def loss(v, net, s, generator, coins=None):

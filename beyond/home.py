@@ -32,7 +32,7 @@ def all_truths(key, v):
     return {
         key: v,
         f"{key}-matched": by_rule(v, "matched", "matched"),
-        f"{key}-home": home(v),
+        f"{key}-loss": home(v),
     }
 
 
@@ -42,20 +42,20 @@ def one_truth(key, v, words, m=0.5, shown=0.0):
     return {
         key: coin(v, 16, f"{words}, maximum", m, shown),
         f"{key}-balanced": shared(v, 16, 0.5, f"{words}, shared evenly", m, shown),
-        f"{key}-home": home(coin(v, 16, words, m, shown)),
+        f"{key}-loss": home(coin(v, 16, words, m, shown)),
     }
 
 
 UNETS_HOME = {
-    "independent-home": home(UNETS),
-    "independent-coin-home": home(coin(UNETS, 4, "one truth")),
-    "independent-coin-home-batch-16": home(coin(UNETS, 16, "one truth")),
+    "independent-loss": home(UNETS),
+    "independent-coin-loss": home(coin(UNETS, 4, "one truth")),
+    "independent-coin-loss-batch-16": home(coin(UNETS, 16, "one truth")),
 }
 SHUFFLED = replace(HEADS, title="two heads, instances shuffled", shuffled=True)
 UNORDERED = {
     "dual-shuffled": SHUFFLED,
     "dual-shuffled-matched": by_rule(SHUFFLED, "matched", "matched"),
-    "dual-shuffled-home": by_rule(SHUFFLED, "ordered=False", "unordered", 3.0),
+    "dual-shuffled-loss": by_rule(SHUFFLED, "ordered=False", "unordered", 3.0),
 }
 UNEVEN = "one truth, m = 0.7"
 HALF = "one truth, half show their owner"
@@ -87,12 +87,12 @@ class Line:
 
 def line(network, world, key):
     """Return the Line of a network whose three keys begin alike, with all truths."""
-    return Line(network, world, key, f"{key}-matched", f"{key}-home")
+    return Line(network, world, key, f"{key}-matched", f"{key}-loss")
 
 
 def coin_line(network, world, key, size=""):
     """Return the same with one truth an image. size is how its keys end."""
-    names = (f"{key}{size}", f"{key}-balanced{size}", f"{key}-home{size}")
+    names = (f"{key}{size}", f"{key}-balanced{size}", f"{key}-loss{size}")
     return Line(network, f"one truth, {world}", *names)
 
 
@@ -125,7 +125,7 @@ CHOSEN_BY = {
 }
 for key, v in CHOSEN_BY.values():
     for balance in BALANCES:
-        VARIANTS[f"{key}-home-{balance}"] = home(v, float(balance))
+        VARIANTS[f"{key}-loss-{balance}"] = home(v, float(balance))
 
 
 def run(v, seed, s, device):
@@ -170,7 +170,7 @@ def balances(rows):
     """Return the table of the balances, in Markdown, "" where no run is there."""
     lines = []
     for world, (key, _) in CHOSEN_BY.items():
-        counts = [counted(rows, f"{key}-home-{balance}") for balance in BALANCES]
+        counts = [counted(rows, f"{key}-loss-{balance}") for balance in BALANCES]
         lines.append([world, *counts])
     if all(text == "-" for words in lines for text in words[1:]):
         return ""
@@ -183,7 +183,7 @@ def of_three_heads(rows):
     end with a decision unlearned, and the others."""
     dead = []
     others = []
-    for key in ("three", "three-matched", "three-home"):
+    for key in ("three", "three-matched", "three-loss"):
         for row in sweep.of(rows, key):
             if "error" in row:
                 continue

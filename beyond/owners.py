@@ -199,8 +199,8 @@ for key in ("recurrent-K3-T3", "recurrent-K4-T4", "heads-K3-T3", "heads-K4-T4"):
 NETWORKS["heads-K3-T2"] = several("heads", "UNet", 3, 2)
 for key in ("heads-K3-T3", "heads-K4-T4", "heads-K3-T2"):
     title = f"{NETWORKS[key].title}, ambiguous_loss"
-    v = replace(NETWORKS[key], title=title, rule="ambiguous", number=3.0)
-    NETWORKS[f"{key}-home"] = v
+    v = replace(NETWORKS[key], title=title, rule="ambiguous_loss", number=3.0)
+    NETWORKS[f"{key}-loss"] = v
 SETTINGS = runs.Settings(shape=Arms())
 
 

@@ -154,7 +154,7 @@ def transport(scores, weights, beta, tau):
     return (answered(scores, weights, beta, tau) * scores).sum((1, 2))
 
 
-def ambiguous(scores, weights, balance):
+def take_home(scores, weights, balance):
     """The loss to take home, beyond/ambiguous_loss.py. All groupings of the batch are the
     columns of one table of shares P."""
     n = len(scores)
@@ -203,6 +203,6 @@ def worth(rule, number, scores, weights, beta=100.0, progress=0.0):
         return shared(scores, weights, number)
     if rule == "transport":
         return transport(scores, weights, beta, number)
-    if rule in ("ambiguous", "unordered"):  # which differ in how scores are made
-        return ambiguous(scores, weights, number)
+    if rule in ("ambiguous_loss", "unordered"):  # which differ in how scores are made
+        return take_home(scores, weights, number)
     raise ValueError(f"rule must be one of beyond/rules.py, got {rule!r}")

@@ -26,7 +26,7 @@ from pathlib import Path
 import torch
 
 ROWS = Path(__file__).parent / "rows"
-CUT = "3e54a70"  # the commit whose code made the rows of variants that are not here
+CUT = "3e54a70 and be99a57"  # the commits that made the rows of variants that are not here
 
 
 @dataclass(frozen=True)
@@ -388,7 +388,7 @@ def answer(question, argv=None):
     if saved:
         print(f"Saved in {args.out}: {', '.join(saved)}.")
     if cut:
-        print(f"{len(cut)} more rows are of variants that only commit {CUT} has.")
+        print(f"{len(cut)} more rows are of variants that only {CUT} have.")
     if wrong:
         print(f"Recorded rows that are made otherwise are not counted. {wrong}")
     return saved

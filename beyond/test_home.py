@@ -16,7 +16,7 @@ def test_a_line_counts_the_three_rules_of_one_network_in_one_world():
         maximum, replaced, ours = (home.VARIANTS[key] for key in keys)
         assert maximum.rule == "soft"
         assert replaced.rule == ("shared" if maximum.coin else "matched")
-        assert ours.rule == ("unordered" if maximum.shuffled else "ambiguous")
+        assert ours.rule == ("unordered" if maximum.shuffled else "ambiguous_loss")
         assert ours.number == 3.0
         assert maximum.settings(runs.Settings()) == ours.settings(runs.Settings())
         for v in (replaced, ours):
@@ -27,7 +27,7 @@ def test_a_line_counts_the_three_rules_of_one_network_in_one_world():
 def test_a_count_is_of_the_runs_that_are_there():
     rows = {("three", 0): made_up(True), ("three", 1): made_up(False)}
     assert home.counted(rows, "three") == "1/2 (9% to 91%)"
-    assert home.counted(rows, "three-home") == "-"
+    assert home.counted(rows, "three-loss") == "-"
     died = {("three", 0): {"error": "the loss is nan"}}
     assert home.counted(died, "three").startswith("0/1")
 
@@ -35,8 +35,8 @@ def test_a_count_is_of_the_runs_that_are_there():
 def test_readings_of_three_heads_are_sorted_by_whether_a_decision_dies():
     rows = {
         ("three", 0): made_up(False, "both + both + unlearned", lead=1.4),
-        ("three-home", 0): made_up(True, lead=0.2),
-        ("three-home", 1): {"error": "the loss is nan"},
+        ("three-loss", 0): made_up(True, lead=0.2),
+        ("three-loss", 1): {"error": "the loss is nan"},
     }
     dead, others = home.of_three_heads(rows)
     assert [run[0][1] for run in dead] == [1.4]

@@ -36,11 +36,13 @@ QUESTION_OF = {
 # How many rows of each file are of variants that only an earlier commit has (sweep.CUT).
 CUT = {
     "breaks": 176,
-    "controls": 226,
+    "controls": 306,
     "longer/controls": 80,
     "longer_seeds_1000_1002/controls": 48,
     "seeds_1000_1002/controls": 73,
     "seeds_1000_1009/controls": 150,
+    "seeds_1000_1007/home": 96,
+    "seeds_1000_1007/rotated": 24,
     "start": 210,
 }
 FILES = sorted(sweep.ROWS.rglob("*.jsonl"))
