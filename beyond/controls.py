@@ -174,6 +174,10 @@ LARGE_OR_UNEVEN = {
     "dual-coin-m-70-balanced": shared(HEADS, 16, 0.5, "m = 0.7, shared evenly", m=0.7),
     "dual-coin-m-70-shared": shared(HEADS, 16, 0.7, "m = 0.7, shared 7 : 3", m=0.7),
     "recurrent-coin-m-70": coin(RECURRENT, 16, "m = 0.7, maximum", m=0.7),
+    "dual-half": coin(HEADS, 16, "half show their owner, maximum", shown=0.5),
+    "dual-half-balanced": shared(
+        HEADS, 16, 0.5, "half show their owner, shared evenly", shown=0.5
+    ),
 }
 
 TABLES = {

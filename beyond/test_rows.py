@@ -66,4 +66,4 @@ def test_every_row_has_the_fingerprint_of_todays_code(path):
 
 
 def test_no_row_is_lost():
-    assert sum(len(path.read_text().splitlines()) for path in FILES) >= 8313
+    assert sum(len(path.read_text().splitlines()) for path in FILES) >= 8553
