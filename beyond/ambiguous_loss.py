@@ -46,14 +46,18 @@ def ambiguous_loss(masks, truths, prior=None, balance=3.0, score=None, ordered=T
 
     balance: tau, from 0 (the maximum) to math.inf (all decisions answer for equal parts).
     Of two decisions, one that is equally far behind for every truth still answers for
-    1 / (1 + exp(2 / (balance + 0.03))) of them, which is a third at 3.
+    1 / (1 + exp(2 / (balance + 0.03))) of them, which is a third at 3. Raise it where a
+    decision still starves. Lower it where each image has one truth and one of them is
+    much likelier than the others.
 
     score: a function of masks and truths that takes the place of soft_iou. It returns
     what each decision scores with each truth, (n, D, G), more is better: minus a loss,
     say. Its masks and truths may have any shape that starts with (n, D) and (n, G).
 
     In the gradient P is held fixed. At fixed epsilon and tau that is the gradient of the
-    largest value above, as far as P has been found (the envelope theorem). ValueError: an argument does not fit.
+    largest value above, as far as P has been found (the envelope theorem).
+
+    ValueError: an argument does not fit.
     """
     if not balance >= 0:
         raise ValueError(f"balance must be at least 0, got {balance}")
@@ -191,8 +195,8 @@ def shares(scores, weights, tau, epsilon=EPSILON, rounds=ROUNDS):
         soft = max(epsilon, 0.85**k)
         power = 1.0 if tau == math.inf else tau / (tau + soft)
         parts = torch.softmax((scores - prices) / soft, 0) @ weights  # (D, 1)
-        fair = power * (prices + soft * parts.log())
-        prices = prices + STEP * (fair - prices)
+        # The price of a plain round is power (price + soft log(part)). STEP goes further.
+        prices.mul_(1 + STEP * (power - 1)).add_(parts.log(), alpha=STEP * power * soft)
     P = weights.T * torch.softmax((scores - prices) / epsilon, 0)  # (D, nG)
     return P.view(D, n, G).transpose(0, 1)
 
