@@ -4,6 +4,7 @@ Pure functions that need nothing of ours, so that this file can be copied alone.
 """
 
 import math
+from itertools import product
 
 Z = 1.959964  # a normal deviate is further away in 5% of the cases
 
@@ -43,6 +44,18 @@ def fisher(k1, n1, k2, n2):
         if ways <= seen:
             total += ways
     return total / math.comb(n1 + n2, found)
+
+
+def sign_flips(differences):
+    """Return the p-value, two-sided, of paired differences, at most 20 of them: the share
+    of all ways to set their signs of which the sum lies as far from 0 (Fisher 1935)."""
+    seen = abs(sum(differences))
+    as_far = 0
+    for signs in product((-1, 1), repeat=len(differences)):
+        total = sum(sign * size for sign, size in zip(signs, differences))
+        if abs(total) >= seen * (1 - 1e-9):
+            as_far += 1
+    return as_far / 2 ** len(differences)
 
 
 def holm(ps):

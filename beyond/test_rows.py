@@ -15,6 +15,7 @@ from beyond import (
     law,
     owners,
     parting,
+    readers,
     sweep,
 )
 
@@ -27,6 +28,7 @@ QUESTION_OF = {
     "losses": landing.QUESTION,
     "owners": owners.QUESTION,
     "parting": parting.QUESTION,
+    "readers": readers.QUESTION,
     "rotated": angles.QUESTION,
     "start": owners.QUESTION,
 }

@@ -36,6 +36,13 @@ def test_fishers_p_adds_up_all_tables_that_are_at_most_as_likely():
     assert stats.fisher(9, 10, 3, 10) == pytest.approx(float(p))
 
 
+def test_signs_are_flipped_in_all_ways():
+    # 1 + 2 + 3 = 6, of the sums 6, 4, 2, 0, 0, -2, -4 and -6.
+    assert stats.sign_flips([1, 2, 3]) == 2 / 8
+    assert stats.sign_flips([1, -2, 3]) == 6 / 8
+    assert stats.sign_flips([0.1] * 10) == 2 / 1024
+
+
 def test_holm_multiplies_the_smallest_p_most_and_keeps_the_order():
     corrected = stats.holm([0.01, 0.04, 0.03, 0.005])
     assert corrected == pytest.approx([0.03, 0.06, 0.06, 0.02])
