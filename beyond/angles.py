@@ -12,7 +12,6 @@ network once, in half a minute, and draws it; --train --help lists its settings.
 
 import argparse
 import math
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -293,19 +292,6 @@ def report(rows_of_runs):
     return {"rotated.png": plot(summary)}, text
 
 
-QUESTION = sweep.Question(
-    name="rotated",
-    about=__doc__,
-    variants=VARIANTS,
-    run=run,
-    loss=loss,
-    report=report,
-    settings=SETTINGS,
-    fixed={"exact": EXACT},
-    default=tuple(NETWORKS),
-)
-
-
 def train_once(argv):
     """Train the recurrent network once, print what it finds and save a picture of six test
     images and its decisions."""
@@ -317,7 +303,6 @@ def train_once(argv):
     add("--seed", type=int, default=0, help="of the weights and the images")
     add("--out", type=Path, default=Path("out"), help="folder of angles.png")
     args = parser.parse_args(argv)
-    torch.set_num_threads(1)
     v = VARIANTS["full-matched" if args.matched else "full"]
     net, seconds, _ = trained(v, args.seed, SETTINGS, "cpu")
     images, parts = held_out(SETTINGS, args.seed, "cpu")
@@ -340,20 +325,18 @@ def train_once(argv):
     print("Saved", args.out / "angles.png")
 
 
-def main(argv=None):
-    """Draw or train recorded runs, see sweep.main, or with --train one network."""
-    argv = sys.argv[1:] if argv is None else argv
-    if "--train" not in argv:
-        return sweep.main(QUESTION, argv)
-    try:
-        return train_once(argv)
-    except (ValueError, OSError, FloatingPointError) as error:
-        sys.exit(f"error: {error}")
-
+QUESTION = sweep.Question(
+    name="rotated",
+    about=__doc__,
+    variants=VARIANTS,
+    run=run,
+    loss=loss,
+    report=report,
+    settings=SETTINGS,
+    fixed={"exact": EXACT},
+    default=tuple(NETWORKS),
+    once=train_once,
+)
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+    sweep.main(QUESTION)

@@ -3,7 +3,9 @@
 Pure functions that need nothing of ours, so that this file can be copied alone.
 """
 
+import itertools
 import math
+import operator
 
 Z = 1.959964  # a normal deviate is further away in 5% of the cases
 
@@ -43,6 +45,22 @@ def fisher(k1, n1, k2, n2):
         if ways <= seen:
             total += ways
     return total / math.comb(n1 + n2, found)
+
+
+def sign_flips(differences):
+    """Return the p-value of the exact sign-flip test, two-sided, of paired differences
+    (Fisher 1935): of all ways to flip their signs, the share whose mean is at least as far
+    from 0 as the one seen. ValueError: there are none, or more than 20."""
+    n = len(differences)
+    if not 1 <= n <= 20:
+        raise ValueError(f"differences must be 1 to 20, got {n}")
+    seen = abs(math.fsum(differences))
+    slack = 1e-9 * math.fsum(map(abs, differences))  # equal but for rounding
+    as_far = 0
+    for signs in itertools.product((1, -1), repeat=n):
+        flipped = math.fsum(map(operator.mul, signs, differences))
+        as_far += abs(flipped) >= seen - slack
+    return as_far / 2**n
 
 
 def holm(ps):

@@ -44,6 +44,9 @@ class Question:
     files: tuple = ()  # further files of rows that are drawn
     default: tuple = ()  # the keys that are trained unless others are asked for
     seeds: int = 20  # how many are trained unless others are asked for
+    once: Callable | None = (
+        None  # once(argv), what --train does: one run, and its picture
+    )
 
 
 # Rows
@@ -399,7 +402,10 @@ def main(question, argv=None):
     with status 1; Ctrl-C ends with 130."""
     torch.set_num_threads(1)
     torch.backends.cudnn.deterministic = True
+    argv = sys.argv[1:] if argv is None else argv
     try:
+        if question.once is not None and "--train" in argv:
+            return question.once(argv)
         return answer(question, argv)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

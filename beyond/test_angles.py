@@ -142,9 +142,9 @@ def test_a_run_that_died_did_not_find_them():
 def test_the_script_trains_one_network_and_draws_it(tmp_path, monkeypatch, capsys):
     settings = replace(angles.SETTINGS, epochs=1, held_out=8)
     monkeypatch.setattr(angles, "SETTINGS", settings)
-    angles.main(["--train", "--seed", "3", "--out", str(tmp_path)])
+    sweep.main(angles.QUESTION, ["--train", "--seed", "3", "--out", str(tmp_path)])
     row = angles.run(angles.VARIANTS["full"], 3, settings, "cpu")
     assert f"The score is {row['score']:.3f}." in capsys.readouterr().out
     assert (tmp_path / "angles.png").stat().st_size > 5000
     with pytest.raises(SystemExit, match="error: seed must be from 0"):
-        angles.main(["--train", "--seed", "-1"])
+        sweep.main(angles.QUESTION, ["--train", "--seed", "-1"])

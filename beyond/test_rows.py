@@ -16,6 +16,7 @@ from beyond import (
     law,
     owners,
     parting,
+    readers,
     sweep,
 )
 
@@ -30,6 +31,7 @@ QUESTION_OF = {
     "monai": home.QUESTION,
     "owners": owners.QUESTION,
     "parting": parting.QUESTION,
+    "readers": readers.QUESTION,
     "rotated": angles.QUESTION,
     "start": owners.QUESTION,
 }

