@@ -5,7 +5,6 @@ Pure functions that need nothing of ours, so that this file can be copied alone.
 
 import itertools
 import math
-import operator
 
 Z = 1.959964  # a normal deviate is further away in 5% of the cases
 
@@ -58,7 +57,7 @@ def sign_flips(differences):
     slack = 1e-9 * math.fsum(map(abs, differences))  # equal but for rounding
     as_far = 0
     for signs in itertools.product((1, -1), repeat=n):
-        flipped = math.fsum(map(operator.mul, signs, differences))
+        flipped = math.fsum(s * d for s, d in zip(signs, differences))
         as_far += abs(flipped) >= seen - slack
     return as_far / 2**n
 

@@ -56,19 +56,19 @@ def test_a_planned_test_is_corrected_for_its_whole_list_even_if_others_were_not_
     assert second.endswith("| - |")
 
 
-def test_an_alarm_is_exceeded_by_at_most_a_tenth_of_the_others():
-    others = [[[10, 0.1 * k], [40, 0.0]] for k in range(1, 11)]  # signals 0.1 to 1
-    dead = [[[10, 0.85], [40, 0.2]], [[10, 0.95], [40, -0.2]]]
-    lines = stats.alarms(dead, others).splitlines()[2:]
-    assert lines == ["| 10 | 0.9 | 1/2 | 1/10 |", "| 40 | 0 | 1/2 | 0/10 |"]
-
-
 def test_sign_flips_of_ranks_are_the_signed_rank_test():
     scipy_stats = pytest.importorskip("scipy.stats")
     ranks = [1, -2, 3, 4, -5, 6, 7, 8, 9, 10]
     p = scipy_stats.wilcoxon(ranks, method="exact").pvalue
     assert stats.sign_flips(ranks) == pytest.approx(p)
     assert stats.sign_flips([-0.1, -0.2, -0.4]) == 2 / 8
-    assert stats.sign_flips([0.1, 0.2, -0.3]) == 1  # rounding does not hide the tie
+    assert stats.sign_flips([-0.3, 0.1, 0.2, 0.01]) == 1  # 0.01 twice but for rounding
     with pytest.raises(ValueError, match="must be 1 to 20, got 0"):
         stats.sign_flips([])
+
+
+def test_an_alarm_is_exceeded_by_at_most_a_tenth_of_the_others():
+    others = [[[10, 0.1 * k], [40, 0.0]] for k in range(1, 11)]  # signals 0.1 to 1
+    dead = [[[10, 0.85], [40, 0.2]], [[10, 0.95], [40, -0.2]]]
+    lines = stats.alarms(dead, others).splitlines()[2:]
+    assert lines == ["| 10 | 0.9 | 1/2 | 1/10 |", "| 40 | 0 | 1/2 | 0/10 |"]

@@ -1,0 +1,254 @@
+"""Digits that overlap (beyond/digits.py), against counted pixels, fractions and Pillow."""
+
+import statistics
+import sys
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import data
+from beyond import digits, sweep
+
+sklearn_datasets = pytest.importorskip("sklearn.datasets")
+torch.set_num_threads(1)  # the images are small
+
+
+def rng(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def pixels(mask):
+    """The pixels (row, column) of a mask (H, W), as a set."""
+    return set(map(tuple, mask.nonzero().tolist()))
+
+
+def moved(some):
+    """A set of pixels, moved into the corner at the top left."""
+    top = min(y for y, x in some)
+    left = min(x for y, x in some)
+    return frozenset((y - top, x - left) for y, x in some)
+
+
+def counted(parts):
+    """The pixels of each of parts (n, 3, H, W): left own part, common region, right own
+    part, three sets an image."""
+    return [list(map(pixels, three)) for three in parts]
+
+
+def test_a_silhouette_is_the_digit_enlarged_as_pillow_does_and_cut():
+    grey = sklearn_datasets.load_digits().images.astype(np.float32)
+    silhouettes = digits.silhouettes()
+    assert silhouettes.shape == (1797, 16, 16)
+    for k in (0, 700, 1796):
+        larger = Image.fromarray(grey[k]).resize((16, 16), Image.Resampling.BILINEAR)
+        expected = np.asarray(larger) > 0.45 * 16
+        assert np.array_equal(silhouettes[k].numpy(), expected)
+
+
+def test_every_pair_overlaps_within_the_bounds_and_left_is_left():
+    _, parts = digits.sample(150, rng(0))
+    ratios = []
+    for left, common, right in counted(parts):
+        assert len(left | common | right) == len(left) + len(common) + len(right)
+        ratios.append(len(common) / len(left))
+        ratios.append(len(common) / len(right))
+        left_middle = statistics.mean(x for y, x in left | common)
+        right_middle = statistics.mean(x for y, x in common | right)
+        assert right_middle - left_middle >= 2 - 1e-4
+    assert 0.2 <= min(ratios) < 0.25
+    assert 1 < max(ratios) <= 1.5
+
+
+def bars(P1, b, P2):
+    """A pair of silhouettes, (1, 2, 1, 32): two bars of one pixel's height."""
+    pair = torch.zeros(1, 2, 1, 32)
+    pair[0, 0, 0, : P1 + b] = 1
+    pair[0, 1, 0, P1 : P1 + b + P2] = 1
+    return pair
+
+
+@pytest.mark.parametrize("P1, b, P2", [(8, 12, 8), (10, 2, 10), (2, 2, 2)])
+def test_a_pair_on_the_bounds_is_shown(P1, b, P2):
+    assert digits.fits(bars(P1, b, P2))
+
+
+@pytest.mark.parametrize(
+    "P1, b, P2",
+    [(8, 13, 9), (9, 13, 8), (11, 2, 10), (10, 2, 11), (10, 0, 10), (1, 1, 1)],
+)
+def test_a_pair_beyond_the_bounds_or_too_near_is_not_shown(P1, b, P2):
+    assert not digits.fits(bars(P1, b, P2))
+
+
+def test_the_image_shows_the_union_alone():
+    images, parts = digits.sample(200, rng(1))
+    noise = images[:, 0] - (parts.sum(1) > 0).float()
+    assert noise.mean().item() == pytest.approx(0, abs=0.001)
+    assert noise.std().item() == pytest.approx(0.1, abs=0.001)
+
+
+def test_training_and_test_show_digits_of_their_own():
+    shapes = [moved(pixels(silhouette)) for silhouette in digits.silhouettes()]
+    training = set(shapes[:1400])
+    test = set(shapes[1400:])
+    assert len(shapes[1400:]) == 397
+    s = replace(digits.SETTINGS, held_out=100)
+    for left, common, right in counted(digits.sample(100, rng(2))[1]):
+        assert {moved(left | common), moved(common | right)} <= training
+    seen = set()
+    for left, common, right in counted(digits.held_out(s, 0, "cpu")[1]):
+        seen |= {moved(left | common), moved(common | right)}
+    assert seen <= test
+    assert len(seen) > 100
+
+
+def test_a_seed_says_what_is_drawn():
+    first, parts = digits.sample(20, rng(3))
+    again, _ = digits.sample(20, rng(3))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, digits.sample(20, rng(4))[0])
+    fewer = digits.sample(20, rng(3), noise=0)[1]
+    assert torch.equal(fewer, parts)
+
+
+def always(*decisions):
+    """A network that makes these decisions (n, 2, H, W), whatever it sees."""
+    masks = torch.stack(decisions, 1)  # (n, D, 2, H, W)
+    return lambda images: (masks - 0.5) * 100  # logits
+
+
+def test_both_truths_are_at_distance_0_in_any_order():
+    images, parts = digits.sample(30, rng(5))
+    left, right = data.groupings(parts).unbind(1)  # each (n, 2, H, W)
+    row = digits.measure(always(right, left), images, parts)
+    assert row["ged"] == pytest.approx(0, abs=1e-9)
+    assert (row["found"], row["hungarian_iou"]) == (1, 1)
+    assert row["outcome"] == "left + right"
+    assert digits.measure(always(left, left), images, parts)["found"] < 0.7
+
+
+def test_a_decision_that_says_both_is_as_far_as_its_pixels_say():
+    images, parts = digits.sample(30, rng(6))
+    own_left, common, own_right = parts.unbind(1)
+    both = torch.stack((own_left + common, common + own_right), 1)
+    row = digits.measure(always(both), images, parts)
+    distances = []
+    ratios = []
+    for three in parts.sum((2, 3)).int().tolist():
+        P1, b, P2 = map(Fraction, three)
+        wrong_left = b / (P1 + b)  # 1 - IoU of the left instance, if right owns b
+        wrong_right = b / (P2 + b)
+        # 2 E d(S, Y) - E d(Y, Y'), each a mean over two instances.
+        distances.append(
+            (wrong_left + wrong_right) / 2 - (wrong_left + wrong_right) / 4
+        )
+        ratios += [round(100 * b / P1), round(100 * b / P2)]
+    assert row["ged"] == pytest.approx(float(sum(distances) / 30))
+    assert row["outcome"] == "both"
+    away = np.abs(np.subtract(row["images"]["b_over_P"], ratios))
+    assert away.max() <= 1  # halves are rounded either way
+    assert row["images"]["given"] == [100] * 60
+
+
+def test_given_away_is_left_then_right_image_by_image():
+    _, parts = digits.sample(2, rng(7))
+    own_left, common, own_right = parts.unbind(1)
+    shares = torch.tensor([[0.2, 0.7], [1.0, 0.0]])[:, :, None, None]
+    own = torch.stack((own_left, own_right), 1)
+    decisions = (own + shares * common[:, None])[:, None]  # (2, 1, 2, H, W)
+    row = digits.image_by_image(decisions, parts)
+    assert row["given"] == [20, 70, 100, 0]
+
+
+def test_the_loss_is_of_digits_and_the_coin_draws_one_truth():
+    s = replace(digits.SETTINGS, batch=200)
+    _, parts = digits.sample(200, rng(8))
+    left, right = data.groupings(parts).unbind(1)
+    overlap = data.score(left[:, None], right[:, None]).mean().item()
+    maximum = digits.VARIANTS["dual"]
+    assert digits.loss(maximum, always(left, right), s, rng(8)).item() < -1.99
+    alone = digits.loss(maximum, always(left, left), s, rng(8)).item()
+    assert alone == pytest.approx(-(2 + overlap) / 2, abs=0.01)
+    coin = digits.VARIANTS["dual-coin"]
+    heads = torch.rand(200, generator=rng(9)) < 0.5
+    drawn_truth = torch.where(heads[:, None, None, None], left, right)
+    net = always(drawn_truth, drawn_truth)
+    assert digits.loss(coin, net, s, rng(8), rng(9)).item() < -1.99
+    assert digits.loss(coin, net, s, rng(8)).item() > -1.9  # without coins both count
+
+
+def row_of(ged, *ends):
+    """A row of a run with this GED, whose decisions end so."""
+    decisions = [{"outcome_share": share} for share in ends]
+    row = dict.fromkeys(digits.MEASURES, ged) | {"decisions": decisions}
+    if len(ends) == 1:
+        row["images"] = {"b_over_P": [25, 50, 100, 40], "given": [100, 97, 0, 51]}
+    return row
+
+
+def test_the_report_says_what_the_rows_say():
+    idle = {"unlearned": 1.0}
+    half = {"both": 0.5, "split": 0.5}
+    runs = {}
+    for seed, gain in enumerate((0.1, 0.2, 0.3)):
+        runs["single", seed] = row_of(0.5, half) | {"seed": seed}
+        runs["single-seen", seed] = row_of(0.5, half) | {"seed": seed}
+        runs["dual-coin", seed] = row_of(0.4, idle, half) | {"seed": seed}
+        runs["dual-coin-loss", seed] = row_of(0.4 - gain, half, half) | {"seed": seed}
+    runs["single-seen", 0]["images"]["given"] = [100, 100, 100, 60]
+    runs["dual-coin", 3] = row_of(0.4, idle, half) | {"seed": 3}  # without a pair
+    runs["dual-coin-loss", 3] = {"seed": 3, "error": "not finite"}
+    saved, text = digits.report(runs)
+    assert "GED of 0.20 by the loss to take home\nand 0.40 under the maximum" in text
+    assert "gives an instance 62% of the common region, and\n71%" in text
+    assert "Mean -0.200,\nfrom -0.300 to -0.100, 3 pairs" in text
+    assert "sign-flip test, p = 0.25." in text
+    assert "| two heads, the loss to take home | 3 | 0.200 ± 0.100 |" in text
+    ends = "left 0%, right 0%, both 50%, neither 0%, split 50%, unlearned 0%"
+    none = "left 0%, right 0%, both 0%, neither 0%, split 0%, unlearned 100%"
+    assert f"| two heads, the maximum | {ends} | {none} |" in text
+    # a* is 0.472, 0.449, 0.414 and 0.458.
+    assert "| one decision | 12 | 0.620 | 75.0% | 50.0% |" in text
+    points = saved["digits_shares.png"].axes[0].get_lines()[0]
+    assert points.get_xdata().tolist() == [0.25, 0.5, 1, 0.4] * 3
+
+
+def test_the_recorded_decisions_are_on_the_first_test_images_of_seed_0():
+    _, parts = digits.held_out(digits.SETTINGS, 0, "cpu")
+    with np.load(digits.MASKS) as file:
+        assert np.array_equal(file["parts"], 255 * parts[:8].byte().numpy())
+        assert set(file) == {"images", "parts", *digits.PICTURED}
+
+
+def test_the_picture_is_made_by_its_command(tmp_path, monkeypatch, capsys):
+    few = replace(digits.SETTINGS, epochs=1, steps_per_epoch=1, batch=2, held_out=9)
+    monkeypatch.setattr(digits, "SETTINGS", few)
+    sweep.main(digits.QUESTION, ["--train", "--out", str(tmp_path)])
+    assert "Saved in" in capsys.readouterr().out
+    images, parts = digits.held_out(few, 0, "cpu")
+    with np.load(tmp_path / "digits_masks.npz") as file:
+        assert (
+            np.abs(file["images"] / 255 - images[:8].clamp(0, 1).numpy()).max() < 0.01
+        )
+        assert np.array_equal(file["parts"] / 255, parts[:8].numpy())
+    assert (tmp_path / "digits.png").stat().st_size > 20_000
+
+
+def test_without_scikit_learn_one_line_says_what_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    digits.silhouettes.cache_clear()
+    with pytest.raises(SystemExit, match="error: .*pip install scikit-learn"):
+        sweep.main(digits.QUESTION, ["--train"])
+    digits.silhouettes.cache_clear()
+
+
+def test_where_the_overlap_is_seen_the_common_region_alone_is_brighter():
+    shape = digits.VARIANTS["single-seen"].settings(digits.SETTINGS).shape
+    images, parts = digits.sample(20, rng(10), shape, noise=0)
+    expected = (parts.sum(1) + 0.5 * parts[:, 1])[:, None]
+    assert torch.equal(images, expected)
+    assert torch.equal(digits.sample(20, rng(10), noise=0)[1], parts)
