@@ -241,6 +241,21 @@ def summarise(rows_of_runs):
     return summary
 
 
+def metered(rows_of_runs):
+    """Return the readings of the meter, two lists: of the runs that end with a decision
+    that wins fewer than 5% of the pairs of an image and a whole, and of the others. Older
+    rows have none."""
+    dead = []
+    others = []
+    for row in rows_of_runs.values():
+        if "meter" in row:
+            if min(row["wins"]) < 0.05:
+                dead.append(row["meter"])
+            else:
+                others.append(row["meter"])
+    return dead, others
+
+
 def plot(summary):
     """Draw how many runs of SHOWN find both wholes, with the 95% interval, beside an image
     and its wholes. Returns the Figure."""
@@ -289,6 +304,10 @@ def report(rows_of_runs):
     text += "\n\nPlanned tests, in two lists that are corrected each on its own, and "
     text += "another:\n\n"
     text += stats.compare(summary, BEST_STEPS, (INGREDIENTS, MATCHED))
+    alarms = stats.alarms(*metered(rows_of_runs))
+    if alarms:
+        text += "\n\nDoes a large lead tell that a decision ends without a whole?\n\n"
+        text += alarms
     return {"rotated.png": plot(summary)}, text
 
 

@@ -133,6 +133,15 @@ def test_recorded_counts_are_those_of_the_readme():
     assert bars["told the pass, step size 0.0005"] == 15
 
 
+def test_readings_are_sorted_by_whether_a_decision_wins_nothing():
+    rows = {
+        ("heads", 0): {"meter": [[10, 0.9, 0.1]], "wins": [0.96, 0.04]},
+        ("heads", 1): {"meter": [[10, 0.8, 0.1]], "wins": [0.5, 0.5]},
+        ("heads", 2): {"error": "the loss is nan"},
+    }
+    assert angles.metered(rows) == ([[[10, 0.9, 0.1]]], [[[10, 0.8, 0.1]]])
+
+
 def test_a_run_that_died_did_not_find_them():
     runs = {("full", 0): {"pairs": 0.9}, ("full", 1): {"error": "no memory"}}
     (row,) = angles.summarise(runs)
