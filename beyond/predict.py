@@ -460,10 +460,9 @@ def land(u, parts, truths):
         "best": best.shares,
         "input": u.input,
         "order": "truth-first" if u.truth_first else "pred-first",
-        "classes": u.form,
+        "classes": u.name,
         "truths": u.truths,
         "batch": u.batch,
-        "depth": u.depth,
         "exclusive": u.exclusive,
         "asymmetry": u.asymmetry,
         "gradient": scape.has_gradient(),
@@ -561,7 +560,7 @@ def predict(loss, parts=None, *, truths=None, priors=None, **how):
     owners = owners.repeat_interleave(repeats(priors, len(owners)), 0).to(parts)
     known = [loss]
     if not isinstance(loss, Understood):
-        known = understand(loss, K, parts.device, **how)
+        known = understand(loss, parts.device, **how)
     answers, failed = [], None
     for u in known:
         try:

@@ -58,7 +58,7 @@ def known(name):
     """The loss of LOSSES with this name, as it is called."""
     given = "logits" if name == "bce-dice-logits" else "probabilities"
     exclusive = getattr(LOSSES[name], "exclusive", False)
-    return Understood(LOSSES[name], input=given, exclusive=exclusive)
+    return Understood(LOSSES[name], input=given, normalised=exclusive)
 
 
 def said(value):
@@ -102,11 +102,9 @@ def call_said(what):
     """How a loss is understood, of what predict returns, in one line."""
     order = "truth first" if what["order"] == "truth-first" else "prediction first"
     owners = "one owner of a pixel at most" if what["exclusive"] else "not exclusive"
-    words = [f"{INPUTS[what['input']]}, {order}, as {FORMS[what['classes']]}", owners]
+    words = [f"{INPUTS[what['input']]}, {order}, as {FORMS[what['classes']].said}", owners]
     if what["truths"] != "numbers":
         words.append(f"truths are {what['truths']}")
-    if what["depth"]:
-        words.append(f"volumes of {what['depth']} slices")
     if what["batch"] != "all":
         words.append(BATCHES[what["batch"]])
     if what["takes"]:
@@ -199,7 +197,7 @@ def described(name, what, truths=None):
         f"{where}: {cut_said(what)}",
     ]
     for other in what["others"]:
-        how = f"{INPUTS[other['input']]}, {FORMS[other['classes']]}"
+        how = f"{INPUTS[other['input']]}, {FORMS[other['classes']].said}"
         text = f"it also fits as {how}: {said(other['predicted'])}, {other['cut']}"
         logits = "yes" if other["input"] == "logits" else "no"
         choice = f"--classes {other['classes']} --logits {logits}"
@@ -316,7 +314,7 @@ def answer_loss(args, name, loss, parts, trainer):
         if not what["gradient"]:
             raise ValueError("--train: there is no gradient to train with")
         if not isinstance(loss, Understood):
-            loss = understand(loss, 2, args.device, **how)[0]
+            loss = understand(loss, args.device, **how)[0]
         train(args, loss, trainer)
     return what
 
