@@ -61,7 +61,9 @@ class Form:
         if self.truths == "flat":
             return truths[:, 0].clone()
         if not ((truths == 0) | (truths == 1)).all():
-            raise ValueError("truths must be 0 or 1 for a loss that takes class indices")
+            raise ValueError(
+                "truths must be 0 or 1 for a loss that takes class indices"
+            )
         return truths.argmax(1, keepdim=self.truths == "index channel")
 
 
