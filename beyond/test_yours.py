@@ -1,5 +1,8 @@
-"""What predict says of losses in the styles of public code, against direct calls, and
-what the command for a loss of one's own says."""
+"""What predict says of losses in the styles of public code, and what the command for a
+loss of one's own says.
+
+A loss that is called in another style is held against a plain one, of probabilities of
+masks, and plain ones against direct calls."""
 
 import json
 import math
@@ -7,7 +10,6 @@ import random
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -15,6 +17,7 @@ from torch.nn import functional as F
 
 import data
 from beyond import losses, yours
+from beyond.forms import Understood
 from beyond.predict import from_masks, pair, predict
 
 torch.set_num_threads(1)  # the masks are small: a second thread only waits
@@ -23,123 +26,34 @@ TRUTHS = data.groupings(PARTS[None])[0]  # (2 truths, 2, 32, 32)
 WIDE = F.pad(PARTS, [8] * 4)  # 48 x 48
 
 
-def classes_of(masks):
-    """Masks (n, 2, H, W) as classes (n, 3, H, W), the background first."""
-    classes = torch.cat((1 - masks.sum(1, keepdim=True), masks), 1).clamp(min=1e-6)
-    return classes / classes.sum(1, keepdim=True)
-
-
-def index_of(truths):
-    return (truths[:, 0] + 2 * truths[:, 1]).long()  # (n, H, W)
-
-
-def one_hot(truths):
-    return F.one_hot(index_of(truths), 3).movedim(-1, 1).to(truths)
-
-
-# The ways in which losses are called, each by hand: of a loss, masks p and truths t.
-def probabilities(f, p, t):
-    return f(p, t)
-
-
-def logits(f, p, t):
-    return f(p.logit(), t)
-
-
-def single(f, p, t):
-    return f(p.flatten(0, 1)[:, None].logit(), t.flatten(0, 1)[:, None])
-
-
-def squeezed(f, p, t):
-    return f(p.flatten(0, 1).logit(), t.flatten(0, 1))
-
-
-def one_mask(f, p, t):
-    both = zip(p.flatten(0, 1).logit(), t.flatten(0, 1))
-    return torch.stack([f(mask, truth) for mask, truth in both]).mean()
-
-
-def booleans(f, p, t):
-    return f(p, t.bool())
-
-
-def integers(f, p, t):
-    return f(p.logit(), t.long())
-
-
-def volumes(f, p, t):
-    p = p.logit()[:, :, None].repeat(1, 1, 8, 1, 1)  # (n, 2, 8, H, W)
-    return f(p, t[:, :, None].repeat(1, 1, 8, 1, 1))
-
-
-def truth_first(f, p, t):
-    return f(t, p)
-
-
-def signed(f, p, t):
-    return f(2 * p - 1, t)
-
-
-def pair_indices(f, p, t):
-    p = p.flatten(0, 1)
-    return f(torch.stack((1 - p, p), 1).log(), t.flatten(0, 1).long())
-
-
-def pair_one_hot(f, p, t):
-    p = p.flatten(0, 1)
-    t = t.flatten(0, 1)
-    return f(torch.stack((1 - p, p), 1), torch.stack((1 - t, t), 1))
-
-
-def one_hot_classes(f, p, t):
-    return f(classes_of(p).log(), one_hot(t))
-
-
-def background_last(f, p, t):
-    return f(classes_of(p).log().roll(-1, 1), one_hot(t).roll(-1, 1))
-
-
-def indices(f, p, t):
-    return f(classes_of(p).log(), index_of(t))
-
-
-def indices_of_shares(f, p, t):
-    return f(classes_of(p), index_of(t))
-
-
-def channel(f, p, t):
-    return f(classes_of(p).log(), index_of(t)[:, None])
-
-
-def sigmoids(f, p, t):
-    background = 1 - PARTS.sum(0).expand(2, 1, -1, -1)
-    return f(torch.cat((background, p), 1).logit(1e-6), index_of(t))
-
-
-EXCLUSIVE = (one_hot_classes, background_last, indices, indices_of_shares, channel)
-
-
-def direct(way, loss, place, kind):
-    """The mean cost of shares (a, c) by a direct call."""
+@pytest.mark.parametrize("name", ["iou", "lovasz", "cross-entropy", "softmax"])
+def test_costs_are_those_of_direct_calls_and_none_is_below_the_best(name):
+    found = predict(yours.known(name))
     left, common, right = PARTS
-    masks = torch.stack((left + place[0] * common, right + place[1] * common))
-    masks = masks.clamp(1e-6, 1 - 1e-6).expand(2, -1, -1, -1).to(kind)
-    masks = masks.requires_grad_().clone()
-    return torch.as_tensor(way(loss, masks, TRUTHS.to(kind))).mean().item()
+    for place, cost in list(zip(found["places"], found["costs"]))[14:60:7]:
+        masks = torch.stack((left + place[0] * common, right + place[1] * common))
+        masks = masks.clamp(1e-6, 1 - 1e-6).expand(2, -1, -1, -1)
+        direct = losses.LOSSES[name](masks, TRUTHS).mean().item()
+        assert cost == pytest.approx(direct, rel=1e-4)
+    size = max(found["curve"]) - min(found["costs"])
+    for shares in found["best"]:
+        masks = torch.stack((left + shares[0] * common, right + shares[1] * common))
+        masks = masks.clamp(1e-6, 1 - 1e-6).expand(2, -1, -1, -1)
+        direct = losses.LOSSES[name](masks, TRUTHS).mean().item()
+        assert direct <= min(found["costs"] + found["curve"]) + 2e-3 * size
 
 
-def check(way, loss, kind=torch.float64):
-    """Compare predict with direct calls: the costs of some shares, and that nothing
-    costs less than what it calls best."""
+def same(loss, plain, **how):
+    """Check that a loss is called as said here, and has the costs of a plain one, the
+    name of one of ours or a function."""
+    u = yours.known(plain) if isinstance(plain, str) else Understood(plain)
+    there = predict(u)
     found = predict(loss)
-    assert found["exclusive"] == (way in EXCLUSIVE)
-    costs = dict(zip(map(tuple, np.round(found["places"], 1)), found["costs"]))
-    size = sorted(costs.values())[3 * len(costs) // 4] - min(costs.values())
-    for place in ((0.1, 0.1), (0.2, 0.3), (0.4, 0.4), (0.1, 0.7)):
-        cost = direct(way, loss, place, kind)
-        assert costs[place] == pytest.approx(cost, rel=1e-4, abs=1e-5 * size)
-    best = direct(way, loss, found["best"][0], kind)
-    assert best <= min(costs.values()) + 2e-3 * size + 1e-9
+    for key, value in how.items():
+        assert found[key] == value
+    assert found["exclusive"] == there["exclusive"]
+    assert found["costs"] == pytest.approx(there["costs"], rel=1e-4, abs=1e-4)
+    assert found["cut"] == there["cut"]
 
 
 def says(loss, best, cut, parts=None, **options):
@@ -169,7 +83,8 @@ def clamped_in_place(pred, target):
 
 
 def picked(pred, target):
-    return -pred[target].log().mean() - (1 - pred[~target]).log().mean()
+    both = pred[target].log().sum() + (1 - pred[~target]).log().sum()
+    return -both / target.numel()
 
 
 def truth_and_prediction(y_true, y_pred):
@@ -181,23 +96,32 @@ def of_both_signs(pred, target):
 
 
 def test_probabilities_of_masks():
-    check(probabilities, losses.dice)
-    check(probabilities, tversky)
-    check(probabilities, clamped_in_place)
-    check(booleans, picked)
-    check(truth_first, truth_and_prediction)
-    check(signed, of_both_signs)
+    same(dice, "dice", classes="masks", input="probabilities")
+    same(tversky, tversky, input="probabilities")
+    same(clamped_in_place, "cross-entropy", input="probabilities")
+    same(picked, "cross-entropy", truths="booleans")
+    same(truth_and_prediction, "tversky-misses", order="truth-first")
+    same(of_both_signs, lambda p, t: 4 * F.mse_loss(p, t), input="signed")
 
 
 def gradient_inside(pred, target):
     cost = F.binary_cross_entropy_with_logits(pred, target)
     (slope,) = torch.autograd.grad(cost, pred, create_graph=True)
-    return cost + slope.square().sum()
+    return cost + 100 * slope.abs().sum()
+
+
+def with_its_gradient(p, t):
+    return F.binary_cross_entropy(p, t) + 100 * (p - t).abs().mean()
 
 
 def counted(pred, target):
-    weights = 1 / torch.bincount(target.flatten()).to(pred)
+    weights = target.numel() / torch.bincount(target.flatten()).to(pred)
     return F.binary_cross_entropy_with_logits(pred, target.to(pred), weights[target])
+
+
+def weighted(p, t):
+    weights = t / t.mean() + (1 - t) / (1 - t).mean()
+    return F.binary_cross_entropy(p, t, weights)
 
 
 def volume_dice(pred, target):
@@ -206,17 +130,20 @@ def volume_dice(pred, target):
 
 
 def test_logits_of_masks():
-    check(logits, nn.BCEWithLogitsLoss())
-    check(logits, gradient_inside)
-    check(integers, counted)
-    check(volumes, volume_dice)
+    same(nn.BCEWithLogitsLoss(), "cross-entropy", input="logits")
+    same(gradient_inside, with_its_gradient, input="logits")
+    same(counted, weighted, truths="integers", input="logits")
+    same(volume_dice, "dice", batch="volumes", input="logits")
 
 
-def edges(pred, target):
+def one_channel(pred, target):
+    assert pred.shape[1] == target.shape[1] == 1
+    return F.binary_cross_entropy_with_logits(pred, target)
+
+
+def one_channel_squeezed(pred, target):
     assert pred.shape[1] == 1
-    kernel = torch.tensor([[1.0, 2, 1], [0, 0, 0], [-1, -2, -1]])[None, None].to(pred)
-    gap = F.conv2d(pred.sigmoid() - target, kernel)
-    return gap.square().mean() + F.binary_cross_entropy_with_logits(pred, target)
+    return F.binary_cross_entropy_with_logits(pred[:, 0], target)
 
 
 def without_channel(pred, target):
@@ -224,22 +151,26 @@ def without_channel(pred, target):
     return F.binary_cross_entropy_with_logits(pred, target)
 
 
-def distances(pred, target):
+def one_mask(pred, target):
     assert pred.ndim == 2
-    away = losses.distance(1 - target[None, None])[0, 0]
-    return pred.sigmoid() * away / 10 + F.binary_cross_entropy_with_logits(pred, target)
+    return losses.iou(pred.sigmoid()[None, None], target[None, None])
 
 
 def test_one_mask_at_a_time():
-    check(single, edges)
-    check(squeezed, without_channel)
-    check(one_mask, distances)
+    same(one_channel, "cross-entropy", classes="single", input="logits")
+    same(one_channel_squeezed, "cross-entropy", classes="single-flat", input="logits")
+    same(without_channel, "cross-entropy", classes="squeezed", input="logits")
+    same(one_mask, "iou", batch="none", input="logits")
 
 
 def two_channels(x, y):
     p = x.softmax(1)[:, 1]
     t = (y == 1).to(x)
-    return F.cross_entropy(x, y) + 1 - 2 * (p * t).sum() / (p.sum() + t.sum())
+    return F.cross_entropy(x, y) + pooled_dice(p, t)
+
+
+def pooled_dice(p, t):
+    return 1 - 2 * (p * t).sum() / (p.sum() + t.sum())
 
 
 def second_channel(pred, target):
@@ -248,8 +179,11 @@ def second_channel(pred, target):
 
 
 def test_background_and_object_in_two_channels():
-    check(pair_indices, two_channels)
-    check(pair_one_hot, second_channel)
+    def plain(p, t):
+        return F.binary_cross_entropy(p, t) + pooled_dice(p, t)
+
+    same(two_channels, plain, classes="pair-indices", input="logits")
+    same(second_channel, "dice", classes="pair-one-hot", input="probabilities")
 
 
 def background_dropped(pred, target):
@@ -280,17 +214,16 @@ def sums_to_one(x, y):
 
 
 def focal_of_sigmoids(x, y):
-    return losses.focal(x.sigmoid(), F.one_hot(y, 3).movedim(-1, 1).to(x))
+    return 1.5 * losses.focal(x.sigmoid(), F.one_hot(y, 3).movedim(-1, 1).to(x))
 
 
 def test_classes():
-    check(one_hot_classes, nn.CrossEntropyLoss(label_smoothing=0.1))
-    check(background_last, background_dropped)
-    check(indices, nn.NLLLoss())
-    check(indices, exponential)
-    check(indices_of_shares, taylor)
-    check(indices_of_shares, sums_to_one)
-    check(sigmoids, focal_of_sigmoids)
+    same(nn.CrossEntropyLoss(), "softmax", classes="one-hot", input="logits")
+    same(nn.NLLLoss(), "softmax", classes="indices", input="log-probabilities")
+    same(exponential, "softmax-dice", classes="indices", input="log-probabilities")
+    same(sums_to_one, "softmax", classes="indices", input="probabilities")
+    same(focal_of_sigmoids, "focal", classes="indices", input="logits")
+    says(nn.CrossEntropyLoss(label_smoothing=0.1), 0.483, "toss-up")
 
 
 @pytest.mark.parametrize("loss", [evidence, evidence_from_zero, taylor, sums_to_one])
@@ -299,28 +232,18 @@ def test_classes_exclude_one_another_however_they_are_normalised(loss):
     assert found["exclusive"]
 
 
-def test_losses_of_monai():
+def test_losses_of_libraries():
     monai = pytest.importorskip("monai.losses")
-    check(probabilities, monai.TverskyLoss(beta=0.7), torch.float32)
-    check(logits, monai.DiceFocalLoss(sigmoid=True), torch.float32)
-    softmax = {"to_onehot_y": True, "softmax": True}
-    check(channel, monai.DiceLoss(**softmax), torch.float32)
-    check(channel, monai.DiceCELoss(**softmax), torch.float32)
-
-
-def test_losses_of_segmentation_models():
     smp = pytest.importorskip("segmentation_models_pytorch.losses")
-    check(logits, smp.DiceLoss("binary"), torch.float32)
-    check(logits, smp.JaccardLoss("multilabel"), torch.float32)
-    check(indices, smp.LovaszLoss("multiclass"), torch.float32)
-    check(sigmoids, smp.FocalLoss("multiclass"), torch.float32)
-
-
-def test_losses_of_torchvision_and_kornia():
-    ops = pytest.importorskip("torchvision.ops")
-    check(logits, ops.sigmoid_focal_loss, torch.float32)
     kornia = pytest.importorskip("kornia.losses")
-    check(indices, kornia.DiceLoss(), torch.float32)
+    ops = pytest.importorskip("torchvision.ops")
+    softmax = {"to_onehot_y": True, "softmax": True}
+    same(monai.DiceLoss(sigmoid=True), "dice", classes="masks", input="logits")
+    same(monai.DiceLoss(**softmax), "softmax-dice", classes="channel")
+    same(smp.JaccardLoss("multilabel"), "iou-batch", classes="masks", input="logits")
+    same(smp.SoftCrossEntropyLoss(smooth_factor=0), "softmax", classes="indices")
+    same(ops.sigmoid_focal_loss, "focal", classes="masks", input="logits")
+    same(kornia.BinaryFocalLossWithLogits(0.25), "focal", input="logits")
 
 
 def test_two_channels_of_a_binary_mask_give_each_mask_its_own_share():

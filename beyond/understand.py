@@ -42,7 +42,7 @@ STEADY = "it must draw its random numbers by torch, and hold a schedule still"
 # What names of arguments say; the short ones are words of their own: y_gt, not length.
 TRUTH = re.compile("true|truth|target|label|annot|(^|_)(gt|ref)(_|$)|^[ty]$")
 PREDICTION = re.compile("pred|input|logit|output|prob|score|(^|_)hat(_|$)|^[pxz]$")
-OURS = [str(Path(__file__).with_name(f"{name}.py")) for name in ("forms", "predict")]
+OURS = [str(Path(__file__).with_name(name)) for name in ("forms.py", "landscape.py")]
 OURS.append(__file__)
 
 # How far a trial came: the message speaks of the form that came furthest. From
@@ -364,7 +364,7 @@ def search(first, scene, names, logits):
 
 
 def arguments(loss):
-    """The names of a loss's first two arguments in lower case, "" where they have none.
+    """The names of a loss's first two arguments, "" where they have none.
     ValueError: it cannot be called with two arguments."""
     function = loss.forward if isinstance(loss, torch.nn.Module) else loss
     try:
@@ -376,13 +376,13 @@ def arguments(loss):
         raise ValueError(f"{text}; write def f(pred, target): return ...") from None
     except ValueError:  # no signature: not written in Python
         names = []
-    first, second, *_ = [*names, "", ""]
-    return [words_of(first), words_of(second)]
+    return [*names, "", ""][:2]
 
 
-def words_of(name):
-    """A name like yTrue as y_true."""
-    return re.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower()
+def says_truth(name):
+    """1 if the name of an argument is that of a truth, -1 of a prediction, else 0."""
+    words = re.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower()  # yTrue is y_true
+    return bool(TRUTH.search(words)) - bool(PREDICTION.search(words))
 
 
 def orders_of(loss, order):
@@ -391,11 +391,9 @@ def orders_of(loss, order):
     first, second = arguments(loss)
     if order != "auto":
         return [order == "truth-first"]
-    first_says = bool(TRUTH.search(first)) - bool(PREDICTION.search(first))
-    second_says = bool(TRUTH.search(second)) - bool(PREDICTION.search(second))
-    if first_says == second_says:
+    if says_truth(first) == says_truth(second):
         return [False, True]
-    return [first_says > second_says]
+    return [says_truth(first) > says_truth(second)]
 
 
 def loss_of(thing, device):

@@ -24,9 +24,10 @@ import torch
 from matplotlib.figure import Figure
 
 from beyond.forms import BATCHES, FORMS, INPUTS, Understood
+from beyond.landscape import DRAWS
 from beyond.losses import LOSSES
 from beyond.masks import pair_of
-from beyond.predict import DRAWS, checked_truths, pair, predict, repeats
+from beyond.predict import checked_truths, pair, predict, repeats
 from beyond.understand import ORDERS, blame, understand
 
 # {loss: [what it is, where it comes from, which library has it]}
