@@ -167,7 +167,7 @@ def warnings(parts):
     if iou <= 0.7:
         return []
     text = f"The two agree with an IoU of {iou:.2f}: they seem to annotate one object"
-    return [f"{text}. What is ambiguous is then where they differ (--truths 1 0)."]
+    return [f"{text}. What is ambiguous is then where they differ."]
 
 
 def thinned(parts):

@@ -342,7 +342,10 @@ def test_one_half_may_be_a_maximum_between_ends_that_tie():
 
 def test_with_one_truth_its_owner_gets_all_and_no_other_does():
     found = says(losses.focal, [1, 0], "one owner", truths=[[1, 0]])
-    assert "nothing here: one truth" in yours.described("focal", found, [[1, 0]])[-1]
+    assert (
+        "nothing here: one truth leaves nothing open"
+        in yours.described("focal", found, [[1, 0]])[-1]
+    )
 
 
 def lovasz_by_channel(pred, target):

@@ -152,15 +152,15 @@ def habit(truths):
 
 def advice(what, truths):
     """What to do in this case, of what predict returns and the truths (G, K)."""
-    row = "several experts" if of_one(what) else habit(truths)
+    row = "" if of_one(what) else habit(truths)
     pointer = f' (beyond/README.md, the row "{row}")' if row else ""
     if len(truths) == 1 and set(truths[0]) <= {0, 1}:
-        return f"nothing here: one truth says who owns the overlap, all of it{pointer}"
+        return f"nothing here: one truth leaves nothing open{pointer}"
     if len(truths) == 1:
         text = "the averaged truth is the ambiguity itself, of which the loss makes "
         return f"{text}{said(what['slides_to'])}; keep each annotation apart{pointer}"
     if of_one(what):
-        return f"one mask cannot be both outlines, two decisions can: {MATCH}{pointer}"
+        return f"one mask cannot be both outlines, two can: {MATCH} (beyond/README.md)"
     if what["cut"] == "given":
         text = "right if an overlap may belong to both; if each image has one owner,"
         return f"{text} one decision does not find it: {MATCH}{pointer}"
@@ -289,11 +289,9 @@ def parts_of(args):
     if args.masks:
         own = pair_of(args.masks)
         print("\n".join(own.said), flush=True)
-    parts = own.parts if args.masks else pair()
-    if not args.truths or len(args.truths[0]) > 1:
-        return parts
-    # One structure: what both have is its own part, what one has the region.
-    return torch.stack((parts[1], parts[0])) if args.masks else parts[:2]
+        return own.parts
+    one_structure = args.truths and len(args.truths[0]) == 1
+    return pair()[:2] if one_structure else pair()
 
 
 def answer(args):
