@@ -135,9 +135,9 @@ def uneven_best(best, scape):
     return Best("one owner" if sorted(shares[0]) == [0, 1] else "uneven", shares)
 
 
-def descend(scape, shares, even=False):
-    """Where the gradient leads shares (K,) of which it moves the logits. Each logit has its own step, halved when its slope turns (Rprop);
-    even: all move alike."""
+def descend(scape, shares):
+    """Where the gradient leads shares (K,) of which it moves the logits. Each logit has
+    its own step, halved when its slope turns (Rprop)."""
     exclusive = scape.u.exclusive
     shares = shares.clamp(EPS, 1 - EPS)
     rest = 1 - shares.sum() if exclusive else 1 - shares
@@ -146,8 +146,6 @@ def descend(scape, shares, even=False):
     before = torch.zeros_like(logits)
     for _ in range(100):
         slope = scape.slope(shares)
-        if even:
-            slope = slope.mean().expand(scape.K)
         if exclusive:
             slope = slope - (shares * slope).sum()
         way = -slope.sign().where(slope.abs() > scape.level, 0)
@@ -163,17 +161,6 @@ def descend(scape, shares, even=False):
     return shares.where(shares > 0.002, 0).where(shares < 0.998, 1).detach()
 
 
-def interchangeable(scape):
-    """Whether instances are alike: the cost stays when they change places. Of a random
-    loss what differs is by chance, unless shares that differ cost less than even
-    ones."""
-    if scape.random:
-        return not scape.apart_is_better
-    shares = torch.linspace(0.15, 0.75, scape.K).to(scape.parts) / scape.K
-    difference = scape.cost(shares) - scape.cost(shares.flip(0))
-    return abs(difference) <= scape.slack / 10
-
-
 def sides_of(scape):
     """Where the gradient leads shares on either side of 1/2, two lists of shares, where
     1/2 is a maximum that parts: else []."""
@@ -181,9 +168,8 @@ def sides_of(scape):
     moves = (scape.slope(start).abs() > scape.level).any()
     if scape.random or scape.u.exclusive or moves:
         return []
-    alike = interchangeable(scape)
-    low = descend(scape, start - 0.02, alike)
-    high = descend(scape, start + 0.02, alike)
+    low = descend(scape, start - 0.02)
+    high = descend(scape, start + 0.02)
     return [low.tolist(), high.tolist()] if (high - low).max() > 0.1 else []
 
 
@@ -192,17 +178,15 @@ def end_of(scape):
     alike end alike, unless a first lead of one of them takes it to where the cost is
     lower."""
     start = scape.undecided
-    alike = interchangeable(scape)
-    end = descend(scape, start, alike)
+    end = descend(scape, start)
     stays = (end - start).abs().max() < 1e-3 and not scape.u.exclusive
-    if stays or (scape.random and alike):
+    if stays or (scape.random and not scape.apart_is_better):
         return end
     first = torch.eye(scape.K)[0].to(start)
     tipped = descend(scape, start + 0.01 * first)
+    apart = tipped.max() - tipped.min() > 0.1
     better = scape.cost(tipped) < scape.cost(end) - scape.slack
-    if tipped.max() - tipped.min() > 0.1 and (better or not alike):
-        return tipped
-    return end
+    return tipped if apart and better else end
 
 
 def settled(end, best, margin):
