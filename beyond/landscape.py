@@ -2,15 +2,15 @@
 
 The own parts are taken as learned. Each mask then has one number, its share of the
 common region. A loss that is random is the mean of DRAWS, always the same: costs that
-differ by less than three standard errors are equal. Copied with forms.py and
-understand.py this file needs torch."""
+differ by less than three standard errors are equal. Copied with forms.py and trial.py
+this file needs torch."""
 
 import math
 
 import torch
 
 from beyond.forms import EPS, owned, seeded
-from beyond.understand import blame
+from beyond.trial import blame
 
 DRAWS = 64  # of a loss that is random
 

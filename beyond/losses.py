@@ -177,7 +177,7 @@ def nnunet(p, t):
 
 
 softmax.exclusive = softmax_dice.exclusive = nnunet.exclusive = (
-    True  # see understand.py
+    True  # see trial.py
 )
 
 

@@ -4,8 +4,8 @@ training.
 The own parts are taken as learned. predict looks at the mean of a loss over the truths
 as a function of the shares of the common region: where it is lowest, and where its
 gradient leads an undecided network. There are two instances, or one that has the region
-or has not. Copied with forms.py, understand.py and landscape.py this file needs
-torch."""
+or has not. Copied with forms.py, trial.py, understand.py and landscape.py this
+file needs torch."""
 
 import math
 from dataclasses import dataclass, replace

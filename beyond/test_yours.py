@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import data
-from beyond import losses, yours
+from beyond import losses, told, yours
 from beyond.forms import Understood
 from beyond.predict import from_masks, pair, predict
 
@@ -330,7 +330,7 @@ def inner_tie(loss, low, high):
     assert len(found["best"]) == 4  # each instance has the one or the other
     sides = [side[0] for side in found["parts_to"]]
     assert sides == pytest.approx([low, high], abs=0.01)
-    assert "1/2 is a maximum" in "\n".join(yours.described("mine", found))
+    assert "1/2 is a maximum" in "\n".join(told.described("mine", found))
 
 
 def test_inner_ties_are_named_and_a_maximum_at_one_half_parts():
@@ -348,7 +348,7 @@ def test_with_one_truth_its_owner_gets_all_and_no_other_does():
     found = says(losses.focal, [1, 0], "one owner", truths=[[1, 0]])
     assert (
         "nothing here: one truth leaves nothing open"
-        in yours.described("focal", found, [[1, 0]])[-1]
+        in told.described("focal", found, [[1, 0]])[-1]
     )
 
 
@@ -361,7 +361,7 @@ def lovasz_by_channel(pred, target):
 def test_instances_that_are_alike_get_the_same_answer():
     found = says(lovasz_by_channel, "flat", "toss-up")
     assert found["slides_to"] == 0.5
-    assert "a cut there is chance" in yours.described("lovasz", found)[3]
+    assert "a cut there is chance" in told.described("lovasz", found)[3]
 
 
 def test_instances_that_are_not_alike_go_where_each_is_led():
@@ -382,7 +382,7 @@ def test_classes_may_share_the_region_in_any_way():
 
 def test_an_averaged_truth_is_the_ambiguity_itself():
     found = says(losses.dice, 1, "given", truths=[[0.5, 0.5]])
-    last = yours.described("dice", found, [[0.5, 0.5]])[-1]
+    last = told.described("dice", found, [[0.5, 0.5]])[-1]
     assert "the ambiguity itself, of which the loss makes 1.00" in last
 
 
@@ -391,7 +391,7 @@ def test_of_one_structure_a_region_is_in_its_mask_or_is_not():
     found = says(losses.dice_squared, 0.449, "not given", parts)
     same = predict(losses.dice_squared)
     assert found["curve"] == pytest.approx(same["curve"])
-    assert "one mask cannot be both" in yours.described("dice", found, [[1], [0]])[-1]
+    assert "one mask cannot be both" in told.described("dice", found, [[1], [0]])[-1]
     assert says(nn.CrossEntropyLoss(), 0.7, "given", parts, priors=[0.7, 0.3])
 
 
@@ -405,7 +405,7 @@ def test_two_ways_to_understand_a_loss_that_lead_to_another_cut_are_both_named()
     found = says(masks_or_indices, 0.535, "given")
     assert found["classes"] == "masks"
     assert [other["classes"] for other in found["others"]] == ["indices"]
-    assert "--classes indices" in "\n".join(yours.described("mine", found))
+    assert "--classes indices" in "\n".join(told.described("mine", found))
     says(masks_or_indices, 0.5, "toss-up", classes="indices")
 
 
@@ -413,7 +413,7 @@ def test_a_loss_that_pools_a_batch_says_what_one_image_a_batch_does():
     found = says(lambda p, t: dice(p, t, (0, 2, 3)), 1, "given")
     assert found["alone"]["predicted"] == "ends tie"
     assert predict(losses.dice)["alone"] is None
-    assert "all truths in one batch" in "\n".join(yours.described("dice", found))
+    assert "all truths in one batch" in "\n".join(told.described("dice", found))
 
 
 def test_a_form_that_treats_one_instance_otherwise_is_the_last_resort():
@@ -604,7 +604,7 @@ def test_the_table_has_a_line_for_each_loss(monkeypatch):
 
 
 def test_every_habit_of_annotation_is_found_by_its_truths():
-    for name, truths in yours.HABITS.items():
-        assert yours.habit(truths) == name
-    assert yours.habit([[1, 0]]) == "the later label wins"
-    assert yours.habit([[1, 0], [0, 1], [1, 1]]) == ""
+    for name, truths in told.HABITS.items():
+        assert told.habit(truths) == name
+    assert told.habit([[1, 0]]) == "the later label wins"
+    assert told.habit([[1, 0], [0, 1], [1, 1]]) == ""
