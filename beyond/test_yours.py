@@ -378,6 +378,7 @@ def test_a_first_lead_decides_where_one_owner_costs_less():
 def test_classes_may_share_the_region_in_any_way():
     found = says(lambda x, y: 1 - x.softmax(1).gather(1, y[:, None]), "flat", "toss-up")
     assert found["exclusive"]
+    assert max(sum(shares) for shares in found["best"]) == pytest.approx(1)
 
 
 def test_an_averaged_truth_is_the_ambiguity_itself():
