@@ -98,9 +98,14 @@ def of_both_signs(pred, target):
     return F.mse_loss(pred, 2 * target - 1)
 
 
+def in_proportion(pred, target):
+    return ((1 - 2 * target) * pred).mean()
+
+
 def test_probabilities_of_masks():
     same(dice, "dice", classes="masks", input="probabilities")
     same(tversky, tversky, input="probabilities")
+    same(in_proportion, in_proportion, input="probabilities")
     same(clamped_in_place, "cross-entropy", input="probabilities")
     same(picked, "cross-entropy", truths="booleans")
     same(truth_and_prediction, "tversky-misses", order="truth-first")
