@@ -98,3 +98,13 @@ def test_inverted_masks_and_two_annotations_of_one_object_are_named(tmp_path):
     assert "they seem to annotate one object" in own.said[-1]
     own = pair_of([saved(tmp_path, np.stack((A, B)))])
     assert own.said[-1].startswith("COCO counts a mask")
+
+
+def test_a_large_pair_is_thinned_but_keeps_each_part(tmp_path):
+    a = np.zeros((200, 200), bool)
+    a[3:103, 3:103] = True
+    b = np.zeros((200, 200), bool)
+    b[102:180, 102:180] = True
+    own = pair_of([saved(tmp_path, np.stack((a, b)))])
+    assert own.parts.shape == (3, 67, 67)  # one pixel in 16 would lose the shared one
+    assert own.parts[1].sum() == 1

@@ -273,6 +273,7 @@ def test_a_plain_dice_is_of_masks_where_the_pair_fills_the_image():
 def test_a_background_that_comes_last_and_is_dropped():
     found = says(background_dropped, "ends tie", "not given")
     assert found["classes"] == "one-hot-last"
+    assert "neither instance claims" in told.described("mine", found)[3]
 
 
 def coarse(pred, target):
