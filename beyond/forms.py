@@ -1,7 +1,7 @@
 """The forms in which a loss is called.
 
-An Understood is a loss of any form that is called in one way: with the logits of masks
-or of classes, and with truths that are masks. Which form a loss has is found out in
+An Understood is a loss of any form that is called in one way: with shares of masks, or
+of classes, and with truths that are masks. Which form a loss has is found out in
 understand.py. Copied alone this file needs torch."""
 
 import contextlib
@@ -12,29 +12,100 @@ import torch
 
 EPS = 1e-6  # probabilities are from EPS to 1 - EPS
 DEPTH = 8  # of a volume, in which each mask is repeated
+
+
+@dataclass(frozen=True)
+class Form:
+    """How predictions and truths are laid out."""
+
+    said: str
+    alone: bool = False  # one instance at a time
+    classes: bool = False  # channels are classes, of which one is the background
+    last: bool = False  # the background is the last class, else the first
+    flat: bool = False  # predictions have no channel
+    truths: str = "channels"  # or "flat", or of classes "indices" or "index channel"
+
+    @property
+    def masks(self):
+        return not self.classes
+
+    @property
+    def by_index(self):
+        return self.truths in ("indices", "index channel")
+
+    def channels(self, maps, background=None):
+        """Maps (n, K, ...) in the channels of the form: (n, K, ...) of masks, (n, K +
+        1, ...) of classes with the background first or, alone, (n K, 1 or 2, ...)."""
+        if self.alone:
+            maps = maps.flatten(0, 1)[:, None]
+        if self.masks:
+            return maps
+        if background is None or self.alone:
+            return with_background(maps)
+        return torch.cat((background, maps), 1)
+
+    def lay_predictions(self, x):
+        """Predictions in channels as a loss takes them."""
+        if self.flat:
+            return x[:, 0]
+        return x.roll(-1, 1) if self.last else x
+
+    def lay_truths(self, truths):
+        """Truths (n, K, ...) as a loss takes them. ValueError: of an index they are no
+        0 and 1."""
+        truths = self.channels(truths)
+        if self.last:
+            truths = truths.roll(-1, 1)
+        if self.truths == "channels":
+            return truths.clone()
+        if self.truths == "flat":
+            return truths[:, 0].clone()
+        if not ((truths == 0) | (truths == 1)).all():
+            raise ValueError(
+                "truths must be 0 or 1 for a loss that takes class indices"
+            )
+        return truths.argmax(1, keepdim=self.truths == "index channel")
+
+
+def masks(said, **layout):
+    return Form(f"masks {said}", **layout)
+
+
+def classes(said, **layout):
+    return Form(f"classes (n, K + 1, H, W){said}", classes=True, **layout)
+
+
+def single(said, **layout):
+    return Form(f"one mask at a time, {said}", alone=True, **layout)
+
+
+def pairs(said, **layout):
+    said = f"background and object (n K, 2, H, W){said}"
+    return Form(said, classes=True, alone=True, **layout)
+
+
 FORMS = {
-    "masks": "masks (n, K, H, W)",
-    "single": "one mask at a time, (n K, 1, H, W)",
-    "single-flat": "one mask at a time, (n K, 1, H, W) with truths (n K, H, W)",
-    "squeezed": "one mask at a time, (n K, H, W)",
-    "one-hot": "classes (n, K + 1, H, W), the background first",
-    "one-hot-last": "classes (n, K + 1, H, W), the background last",
-    "indices": "classes (n, K + 1, H, W) with truths (n, H, W)",
-    "channel": "classes (n, K + 1, H, W) with truths (n, 1, H, W)",
-    "indices-last": "classes, the background last, with truths (n, H, W)",
-    "pair-one-hot": "background and object (n K, 2, H, W)",
-    "pair-indices": "background and object (n K, 2, H, W) with truths (n K, H, W)",
-    "pair-channel": "background and object (n K, 2, H, W) with truths (n K, 1, H, W)",
+    "masks": masks("(n, K, H, W)"),
+    "one-hot": classes(", the background first"),
+    "one-hot-last": classes(", the background last", last=True),
+    "indices": classes(" with truths (n, H, W)", truths="indices"),
+    "indices-last": classes(
+        ", the background last, with truths (n, H, W)", last=True, truths="indices"
+    ),
+    "channel": classes(" with truths (n, 1, H, W)", truths="index channel"),
+    "single": single("(n K, 1, H, W)"),
+    "single-flat": single("(n K, 1, H, W) with truths (n K, H, W)", truths="flat"),
+    "squeezed": single("(n K, H, W)", flat=True, truths="flat"),
+    "pair-one-hot": pairs(""),
+    "pair-indices": pairs(" with truths (n K, H, W)", truths="indices"),
+    "pair-channel": pairs(" with truths (n K, 1, H, W)", truths="index channel"),
 }
-MASKS = ("masks", "single", "single-flat", "squeezed")
-CLASSES = ("one-hot", "one-hot-last", "indices", "channel", "indices-last")
-PAIRS = ("pair-one-hot", "pair-indices", "pair-channel")
-INDICES = ("indices", "channel", "indices-last", "pair-indices", "pair-channel")
 TRUTHS = {"numbers": None, "booleans": torch.bool, "integers": torch.int64}
 BATCHES = {
     "all": "",
     "one": "one image at a time",
     "none": "one image at a time, without a dimension for the batch",
+    "volumes": f"volumes of {DEPTH} slices",
 }
 INPUTS = {
     "probabilities": "probabilities",
@@ -42,8 +113,6 @@ INPUTS = {
     "log-probabilities": "log-probabilities",
     "signed": "masks from -1 to 1",
 }
-# Names of the sum in a dict of losses.
-TOTALS = ("loss", "total_loss", "loss_total", "total")
 
 
 def owned(parts, shares):
@@ -77,23 +146,32 @@ class Understood:
     0 and 1."""
 
     loss: object
-    form: str = "masks"  # one of FORMS
+    name: str = "masks"  # of one of FORMS
     input: str = "probabilities"  # one of INPUTS
-    exclusive: bool = False  # the shares of a pixel add up to 1 at most
-    softmax: bool = False  # adding the same to all channels changes nothing
+    normalised: bool = False  # the channels of a pixel add up to 1
     truth_first: bool = False
     truths: str = "numbers"  # one of TRUTHS
     batch: str = "all"  # one of BATCHES
-    depth: int = 0  # of a volume, 0 of an image
     kind: torch.dtype = torch.float64  # 32 bits where the loss fails with 64
     needs_gradient: bool = False  # it takes a gradient inside itself
     takes: str = ""  # which of several results
     asymmetry: str = ""  # how it treats one instance otherwise
 
+    @property
+    def form(self):
+        return FORMS[self.name]
+
+    @property
+    def exclusive(self):
+        """Whether the shares of the instances add up to 1 at most."""
+        return self.normalised and not self.form.alone
+
     def __call__(self, logits, truths):
         """The loss, a number, of logits as described above."""
-        if self.input == "logits" and (self.exclusive or self.form in MASKS):
+        if self.input == "logits" and self.exclusive:
             return self.call(logits, truths)
+        if self.input == "logits" and self.form.masks:
+            return self.call(self.form.channels(logits), truths)
         shares = logits.softmax(1) if self.exclusive else logits.sigmoid()
         return self.call(self.inputs(shares), truths)
 
@@ -109,37 +187,33 @@ class Understood:
 
     def inputs(self, shares, background=None):
         """Probabilities, (n, K, H, W) or of an exclusive loss (n, K + 1, H, W), as what
-        the loss takes, with as many channels as its form has."""
-        if self.form in CLASSES and not self.exclusive:
-            if background is None:
-                background = 1 - shares.sum(1, keepdim=True)
-            shares = torch.cat((background, shares), 1).clamp(EPS, 1 - EPS)
-        if self.form in MASKS and self.exclusive:
+        the loss takes, in the channels of its form."""
+        if not self.exclusive:
+            shares = self.form.channels(shares, background)
+        elif self.form.masks:
             shares = shares[:, 1:]
-        if self.form in PAIRS:
-            both = torch.stack((1 - shares, shares), 2)  # (n, K, 2, H, W)
-            shares = both.flatten(0, 1)
         if self.input == "probabilities":
             return shares
         if self.input == "signed":
             return 2 * shares - 1
-        if self.input == "log-probabilities" or self.softmax:
-            return shares.clamp(min=EPS).log()
-        if self.exclusive:  # evidence, from 0 up
-            return shares.clamp(min=EPS).log() - math.log(EPS)
-        return shares.logit(EPS)
+        if self.input == "logits" and not self.normalised:
+            return shares.logit(EPS)
+        logarithms = shares.clamp(min=EPS).log()
+        if self.input == "log-probabilities":
+            return logarithms
+        return logarithms - math.log(EPS)  # from 0 up, as evidence is
 
     def call(self, predictions, truths):
-        """The loss as a number, of predictions as it takes them and truths (n, K, H,
-        W)."""
-        if self.depth:
-            predictions = repeated(predictions, self.depth)
-            truths = repeated(truths, self.depth)
-        predictions = lay_predictions(self.form, predictions)
-        truths = lay_truths(self.form, truths.to(predictions.dtype))
+        """The loss as a number, of predictions in the channels of its form and truths
+        (n, K, H, W)."""
+        if self.batch == "volumes":
+            predictions = repeated(predictions)
+            truths = repeated(truths)
+        predictions = self.form.lay_predictions(predictions)
+        truths = self.form.lay_truths(truths.to(predictions.dtype))
         if self.truths != "numbers":
             truths = truths.to(TRUTHS[self.truths])
-        if self.batch == "all":
+        if self.batch in ("all", "volumes"):
             return number(self.result(predictions, truths))
         results = []
         for i in range(len(predictions)):
@@ -159,61 +233,16 @@ class Understood:
             return self.loss(predictions, truths)
 
 
-def repeated(maps, depth):
+def repeated(maps):
     """Maps (n, C, H, W) as volumes (n, C, D, H, W), each slice the same."""
-    return maps[:, :, None].expand(-1, -1, depth, -1, -1)
-
-
-def lay_predictions(form, x):
-    """Predictions (n, K, ...) of masks, (n, K + 1, ...) of classes with the background
-    first or (n K, 2, ...) of pairs, as the form has them."""
-    if form in ("single", "single-flat"):
-        return x.flatten(0, 1)[:, None]  # (n K, 1, ...)
-    if form == "squeezed":
-        return x.flatten(0, 1)  # (n K, ...)
-    if form in ("one-hot-last", "indices-last"):
-        return x.roll(-1, 1)
-    return x
-
-
-def lay_truths(form, truths):
-    """Truths (n, K, ...) as the form has them. ValueError: of an index they are no 0
-    and 1."""
-    if form in INDICES and not ((truths == 0) | (truths == 1)).all():
-        raise ValueError("truths must be 0 or 1 for a loss that takes class indices")
-    if form == "masks":
-        return truths.clone()
-    if form in CLASSES:
-        return lay_classes(form, with_background(truths))
-    one_by_one = truths.flatten(0, 1)  # (n K, ...)
-    if form == "single":
-        return one_by_one[:, None].clone()
-    if form == "pair-one-hot":
-        return torch.stack((1 - one_by_one, one_by_one), 1)
-    if form == "pair-indices":
-        return one_by_one.long()
-    if form == "pair-channel":
-        return one_by_one[:, None].long()
-    return one_by_one.clone()
-
-
-def lay_classes(form, classes):
-    """Truths as classes (n, K + 1, ...) with the background first, as the form has
-    them."""
-    if form in ("one-hot-last", "indices-last"):
-        classes = classes.roll(-1, 1)
-    if form in ("indices", "indices-last"):
-        return classes.argmax(1)
-    if form == "channel":
-        return classes.argmax(1, keepdim=True)
-    return classes
+    return maps[:, :, None].expand(-1, -1, DEPTH, -1, -1)
 
 
 def number(result):
     """What a loss returns as one number: of several the first, of a dict see
-    named_losses. ValueError: it is no real number."""
+    counted. ValueError: it is no real number."""
     if isinstance(result, dict):
-        numbers = [number(result[name]) for name in named_losses(result)]
+        numbers = [number(result[name]) for name in counted(result)]
         return torch.stack(numbers).sum()
     if isinstance(result, (tuple, list)) and len(result):
         return number(result[0])
@@ -226,10 +255,10 @@ def number(result):
     return result.double().mean()
 
 
-def named_losses(result):
+def counted(result):
     """The names in a dict of losses that are added up: the total alone if there is one,
     else those that are called losses, else all."""
-    for name in TOTALS:
+    for name in ("loss", "total_loss", "loss_total", "total"):
         if name in result:
             return [name]
     losses = [name for name in result if "loss" in str(name)]
@@ -239,6 +268,6 @@ def named_losses(result):
 def taken(result):
     """Which of several results counts, in words, "" where there is only one."""
     if isinstance(result, dict):
-        names = [str(name) for name in named_losses(result)]
+        names = [str(name) for name in counted(result)]
         return names[0] if len(names) == 1 else f"the sum of {', '.join(names)}"
     return "the first" if isinstance(result, (tuple, list)) else ""

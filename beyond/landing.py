@@ -21,8 +21,9 @@ from beyond import runs, stats, sweep
 from beyond.losses import LOSSES
 from beyond.networks import Variant
 from beyond.predict import predict
+from beyond.told import said
 from beyond.training import loss_of, train
-from beyond.yours import ABOUT, known, said
+from beyond.yours import ABOUT, known
 
 FIGURES = Path(__file__).parent / "figures/losses.json"
 SAID = ("predicted", "kind", "slides_to", "cut", "best")  # what prediction says

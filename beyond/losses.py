@@ -176,9 +176,7 @@ def nnunet(p, t):
     return softmax(p, t).mean() + dice_batch(p, t).mean()
 
 
-softmax.exclusive = softmax_dice.exclusive = nnunet.exclusive = (
-    True  # see understand.py
-)
+softmax.exclusive = softmax_dice.exclusive = nnunet.exclusive = True  # see trial.py
 
 
 @checked

@@ -2,7 +2,7 @@
 
 A file is .npy or .png. It holds one mask (H, W) or several: (n, H, W), (H, W, n) as
 COCO decodes them, or (n, 1, H, W). What is not plainly a mask of two values is said.
-Copied with understand.py and predict.py this file needs torch and Matplotlib."""
+Copied with predict.py and what that needs, this file needs Pillow too."""
 
 import math
 from dataclasses import dataclass
@@ -30,48 +30,57 @@ class Pair:
     said: list
 
 
-def values_of(path):
-    """What a file holds, an array of any shape, with what is to be said of it, as
-    (array, remarks). ValueError: it cannot be read."""
-    suffix = path.suffix.lower()
+def read(path):
+    """The masks (n, H, W) of a file as booleans, with what is to be said of them, as
+    (masks, remarks). ValueError: no masks."""
+    path = Path(path)
+    remarks = []
     try:
-        if suffix == ".npy":
-            array = np.load(path)
-            if not isinstance(array, np.ndarray):
-                raise ValueError("it holds several arrays")
-            return array, []
-        if suffix != ".png":  # what compresses with a loss has no masks
-            raise ValueError("masks are .npy or .png")
-        with Image.open(path) as image:
-            return pixels_of(image)
+        masks = two_valued(stacked(values_of(path, remarks)), remarks)
     except (OSError, EOFError, SyntaxError, ValueError) as e:
         raise ValueError(f"cannot read {str(path)!r}: {e}") from None
+    return masks, [f"{path.name}: {text}" for text in remarks]
 
 
-def pixels_of(image):
-    """The values (H, W) of a picture, with what is to be said of them, as (array,
-    remarks)."""
+def values_of(path, remarks):
+    """What a file holds, an array of any shape. Adds to the remarks. ValueError: it is
+    no file of masks."""
+    suffix = path.suffix.lower()
+    if suffix == ".png":  # what compresses with a loss has no masks
+        with Image.open(path) as image:
+            return pixels_of(image, remarks)
+    if suffix != ".npy":
+        raise ValueError("masks are .npy or .png")
+    array = np.load(path)
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "buif":
+        raise ValueError("it must hold one array of numbers")
+    return array
+
+
+def pixels_of(image, remarks):
+    """The values (H, W) of a picture. Adds to the remarks."""
     array = np.asarray(image)
     if image.mode == "P":
-        return array, ["a palette: its first colour is taken for the background"]
+        remarks.append("a palette: its first colour is taken for the background")
     if image.mode == "RGB":
-        return array.max(-1), []
+        return array.max(-1)
     if image.mode not in ("RGBA", "LA"):
-        return array, []
+        return array
     colours = array[..., :-1]  # (H, W, 3 or 1)
     alpha = array[..., -1]
-    if np.ptp(alpha) == 0:
-        return colours.max(-1), []
-    if np.ptp(colours) > 0:
-        return colours.max(-1), ["alpha is left out"]
-    return alpha, ["its colour is the same everywhere: alpha is taken for the mask"]
+    if np.ptp(colours) == 0 and np.ptp(alpha) > 0:
+        remarks.append("its colour is the same everywhere: alpha is taken for the mask")
+        return alpha
+    if np.ptp(alpha) > 0:
+        remarks.append("alpha is left out")
+    return colours.max(-1)
 
 
 def stacked(array):
     """An array of one mask or several as masks (n, H, W). ValueError: another shape."""
     shape = array.shape
     if array.ndim == 4 and shape[1] == 1:
-        return array[:, 0]  # (n, 1, H, W)
+        return array[:, 0]
     if array.ndim == 2:
         return array[None]
     if array.ndim == 3:
@@ -81,32 +90,31 @@ def stacked(array):
     raise ValueError(f"masks must be {layouts}, got {shape}")
 
 
-def two_valued(array):
-    """Values as booleans, cut at half of their range, with what is to be said of that,
-    as (masks, remarks). ValueError: NaN, or a label map."""
-    if array.dtype == bool:
-        return array, []
-    if array.dtype.kind not in "uif":
-        raise ValueError(f"masks must be numbers, got {array.dtype}")
+def two_valued(array, remarks):
+    """Values as booleans, cut at half of their range. Adds to the remarks. ValueError:
+    NaN, or a label map."""
     if np.isnan(array).any():
         raise ValueError("masks must be numbers, got NaN")
     values = np.unique(array)
-    low, high = float(values[0]), float(values[-1])
+    low = float(values[0])
+    high = float(values[-1])
     if len(values) == 1:
-        return array > 0, []
-    if len(values) == 2 and (low, high) == (-1, 1):
-        return array > 0, ["the values are -1 and 1: 1 is taken for the mask"]
-    if len(values) == 2:
-        return array > low, []
+        return array > 0
     if low < 0:
-        return array > 0, ["there are values below 0: taken for logits and cut at 0"]
+        text = "there are values below 0: taken for logits and cut at 0"
+        if len(values) == 2:
+            text = f"the values are {low:g} and {high:g}: cut at 0"
+        remarks.append(text)
+        return array > 0
+    if len(values) == 2:
+        return array > low
     if is_label_map(array, values):
         text = f"it holds {len(values)} values from {low:g} to {high:g}, a label map"
         text += ", which cannot hold an overlap: give each instance its own mask"
         raise ValueError(text)
     middle = (low + high) / 2
-    text = f"{len(values)} values from {low:g} to {high:g}: cut at {middle:g}"
-    return array > middle, [text]
+    remarks.append(f"{len(values)} values from {low:g} to {high:g}: cut at {middle:g}")
+    return array > middle
 
 
 def is_label_map(array, values):
@@ -114,20 +122,10 @@ def is_label_map(array, values):
     not the lowest lies in the middle of the range, where a blurred mask has little."""
     if not np.array_equal(values, np.round(values)) or values[-1] <= 1:
         return False
-    low, high = float(values[0]), float(values[-1])
+    low = float(values[0])
+    high = float(values[-1])
     inner = (array > low + 0.1 * (high - low)) & (array < high - 0.1 * (high - low))
     return inner.sum() > 0.05 * (array > low).sum()
-
-
-def read(path):
-    """The masks (n, H, W) of a file as booleans, with what is to be said of them, as
-    (masks, remarks). ValueError: no masks."""
-    array, remarks = values_of(path)
-    try:
-        masks, more = two_valued(stacked(array))
-    except ValueError as e:
-        raise ValueError(f"{str(path)!r}: {e}") from None
-    return masks, [f"{path.name}: {text}" for text in remarks + more]
 
 
 def overlaps(masks):
@@ -145,12 +143,14 @@ def overlaps(masks):
 def table(masks, pairs):
     """Pairs as [(shared pixels, i, j)] in the lines of a table in Markdown."""
     lines = [
-        "| masks | own pixels of the first | shared, b | of the second | b/P | IoU |"
+        "| masks | own pixels of the first | shared, b | of the second | b/P | IoU |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
-    lines.append("| --- | --- | --- | --- | --- | --- |")
     for b, i, j in pairs[:SHOWN]:
-        first, second = int(masks[i].sum()) - b, int(masks[j].sum()) - b
-        ratios, iou = f"{b / first:.2f}, {b / second:.2f}", b / (first + b + second)
+        first = int(masks[i].sum()) - b
+        second = int(masks[j].sum()) - b
+        ratios = f"{b / first:.2f}, {b / second:.2f}"
+        iou = b / (first + b + second)
         lines.append(f"| {i}, {j} | {first} | {b} | {second} | {ratios} | {iou:.2f} |")
     if len(pairs) > SHOWN:
         lines.append(f"There are {len(pairs) - SHOWN} more pairs that share less.")
@@ -161,15 +161,13 @@ def warnings(parts):
     """What a pair with these parts (3, H, W) seems to be other than two instances, in
     lines."""
     first, b, second = parts.sum((1, 2)).tolist()
+    iou = b / (first + b + second)
     if b > parts[0].numel() / 2:
         return ["Most of the image is common to both: the masks seem to be inverted."]
-    if b > 0.7 * (first + b + second):
-        iou = b / (first + b + second)
-        text = (
-            f"The two agree with an IoU of {iou:.2f}: they seem to annotate one object"
-        )
-        return [f"{text}. What is ambiguous is then where they differ."]
-    return []
+    if iou <= 0.7:
+        return []
+    text = f"The two agree with an IoU of {iou:.2f}: they seem to annotate one object"
+    return [f"{text}. What is ambiguous is then where they differ."]
 
 
 def thinned(parts):
@@ -183,8 +181,9 @@ def thinned(parts):
 
 def pair_of(paths):
     """The Pair in one or several files that shares most. ValueError: there is none."""
-    stacks, said = [], []
-    for path in map(Path, paths):
+    stacks = []
+    said = []
+    for path in paths:
         masks, remarks = read(path)
         stacks.append(masks)
         said += remarks

@@ -164,7 +164,7 @@ def test_a_loss_of_ours_is_understood_as_it_is_called(name):
     tried = understand(LOSSES[name])[0]
     assert tried.input == u.input
     assert tried.exclusive == u.exclusive
-    assert tried.form == u.form
+    assert tried.name == u.name
 
 
 def three_pairs():

@@ -9,88 +9,73 @@ what is otherwise found out, see beyond/understand.py.
 
 --masks A B takes your own pair, two .npy or .png files or one of several masks. --truths
 1,0 0,1 1,1 --priors 0.4 0.4 0.2 are the truths that annotators give: the shares of the
-common region that each instance owns. Without a loss these print a table of all losses
-of beyond/losses.py."""
+common region that each instance owns. --truths 1 0 are those of one structure, which
+has a region or has not. Without a loss these print a table of all losses of
+beyond/losses.py."""
 
 import argparse
-import contextlib
 import importlib
 import json
 import sys
 from pathlib import Path
 
-import numpy as np
 import torch
-from matplotlib.figure import Figure
 
-from beyond.forms import BATCHES, FORMS, INPUTS, Understood
+from beyond.forms import FORMS, Understood
 from beyond.losses import LOSSES
 from beyond.masks import pair_of
-from beyond.predict import DRAWS, checked_truths, pair, predict, repeats
-from beyond.understand import ORDERS, blame, understand
+from beyond.predict import checked_truths, pair, predict, repeats
+from beyond.told import described, draw, said
+from beyond.trial import blame
+from beyond.understand import ORDERS, understand
 
 # {loss: [what it is, where it comes from, which library has it]}
 ABOUT = {name: loss.__doc__.split(" | ") for name, loss in LOSSES.items()}
 TOP = Path(__file__).resolve().parent.parent
 OURS = ("data.py", "unet.py", "recurrent_unet.py")  # what training imports
-# Those of data.py, which is not imported: a data.py may lie beside your file.
-RED, YELLOW, ORANGE = (0.88, 0.20, 0.20), (1.00, 0.90, 0.20), (1.00, 0.52, 0.05)
-HABITS = {  # rows of the table in beyond/README.md, and the truths that stand for them
-    "the later label wins": [[1, 0]],
-    "left out, or a class of its own": [[0, 0]],
-    "both masks": [[1, 1]],
-    "an expert at random": [[1, 0], [0, 1]],
-    "averaged": [[0.5, 0.5]],
-}
-MATCH = (
-    "let as many decisions as there are truths be matched with them one to one, or one "
-    "network pass twice"
-)
-CUTS = {  # what a cut makes of the common region, for two instances
-    "given": "both instances claim the overlap",
-    "not given": "neither instance claims the overlap: it is a hole",
-    "toss-up": "a toss-up, pixel by pixel: each mask claims some of it by chance",
-    "one owner": "one instance claims the overlap",
-}
 
 
 def known(name):
     """The loss of LOSSES with this name, as it is called."""
     given = "logits" if name == "bce-dice-logits" else "probabilities"
     exclusive = getattr(LOSSES[name], "exclusive", False)
-    return Understood(LOSSES[name], input=given, exclusive=exclusive)
+    return Understood(LOSSES[name], input=given, normalised=exclusive)
 
 
-def said(value):
-    """A share or several, or the word for it."""
-    if isinstance(value, list):
-        return ", ".join(f"{share:.2f}" for share in value)
-    return value if isinstance(value, str) else f"{value:.2f}"
+def table(parts, truths, priors):
+    """What each of the losses does with these truths: the lines of a table in Markdown,
+    one at a time."""
+    repeats(priors, len(checked_truths(truths, len(parts) - 1)))
+    yield "| loss | best share | goes to | cut |"
+    yield "| --- | --- | --- | --- |"
+    for name in LOSSES:
+        cells = [ABOUT[name][0]]
+        try:
+            what = predict(known(name), parts, truths=truths, priors=priors)
+            cells += [said(what[key]) for key in ("predicted", "slides_to", "cut")]
+        except ValueError as e:
+            cells += [str(e), "-", "-"]
+        yield f"| {' | '.join(cells)} |"
 
 
-@contextlib.contextmanager
 def folder_first(folder):
-    """Within it a folder comes first for imports, and ours is not found. The command is
-    a process of its own, in which nothing that lies at our top has been imported."""
-    before = list(sys.path)
-    others = [path for path in before if Path(path).resolve() != TOP]
+    """From now on a folder comes first for imports, and ours is not found. The command
+    is a process of its own, in which nothing that lies at our top has been imported."""
+    others = [path for path in sys.path if Path(path).resolve() != TOP]
     sys.path[:] = [str(folder), *others]
-    try:
-        yield
-    finally:
-        sys.path[:] = before
 
 
 def load(path, name):
     """What a file, whose folder comes first for imports, calls by that name.
     ValueError: nothing, or the file cannot be run."""
-    if not Path(path).is_file():
+    if not path.is_file():
         raise ValueError(f"there is no file {str(path)!r}")
+    folder_first(path.resolve().parent)
     try:
-        module = importlib.import_module(Path(path).stem)
+        module = importlib.import_module(path.stem)
     except (Exception, SystemExit) as e:  # noqa: BLE001 - whatever the file may raise
         raise ValueError(f"cannot run {str(path)!r}: {blame(e)}") from None
-    if Path(getattr(module, "__file__", None) or "").resolve() != Path(path).resolve():
+    if Path(getattr(module, "__file__", None) or "").resolve() != path.resolve():
         text = "has the name of an installed module: rename it"
         raise ValueError(f"{str(path)!r} {text}")
     if not hasattr(module, name):
@@ -98,247 +83,54 @@ def load(path, name):
     return getattr(module, name)
 
 
-def call_said(what):
-    """How a loss is understood, of what predict returns, in one line."""
-    order = "truth first" if what["order"] == "truth-first" else "prediction first"
-    owners = "one owner of a pixel at most" if what["exclusive"] else "not exclusive"
-    words = [f"{INPUTS[what['input']]}, {order}, as {FORMS[what['classes']]}", owners]
-    if what["truths"] != "numbers":
-        words.append(f"truths are {what['truths']}")
-    if what["depth"]:
-        words.append(f"volumes of {what['depth']} slices")
-    if what["batch"] != "all":
-        words.append(BATCHES[what["batch"]])
-    if what["takes"]:
-        words.append(f"of what it returns, {what['takes']}")
-    if what["random"]:
-        words.append(f"random, so the mean of {DRAWS} draws")
-    if what["asymmetry"]:
-        words.append(what["asymmetry"])
-    return "; ".join(words)
-
-
-def best_said(what):
-    """The best shares of the common region, of what predict returns."""
-    if what["kind"] == "flat":
-        sums = [sum(shares) for shares in what["best"]]
-        one = what["exclusive"] and max(sums) - min(sums) < 1e-3 > abs(sums[0] - 1)
-        together = " that add up to 1" if one else ""
-        low, high = what["best"][0][0], what["best"][-1][0]
-        lowest, highest = min(what["curve"]), max(what["curve"])
-        cost = f"the mean loss is {lowest:.3g} there and at most {highest:.3g}"
-        return f"any from {low:.2f} to {high:.2f}{together} ({cost})"
-    if what["kind"] == "ends tie":
-        return "0 or 1, which tie; every share between is worse"
-    if what["kind"] == "inner tie":
-        return f"{what['predicted']}, which tie; what lies between is worse"
-    if what["random"] and what["kind"] == "in between":
-        return f"{said(what['predicted'])}, give or take {what['within']:.2f}"
-    return said(what["predicted"])
-
-
-def end_said(what):
-    """Where an undecided network goes, of what predict returns."""
-    if not what["gradient"]:
-        return "nowhere: there is no gradient (a metric, or steps)"
-    if what["parts_to"]:
-        low, high = what["parts_to"]
-        return f"{low[0]:.2f} or {high[0]:.2f}, pixel by pixel: 1/2 is a maximum"
-    if what["predicted"] == "one owner, either" and what["cut"] == "one owner":
-        return f"{said(what['slides_to'])}, or the other way round"
-    return said(what["slides_to"])
-
-
-def cut_said(what):
-    """What a cut makes of the common region, of what predict returns."""
-    words = CUTS.get(what["cut"], what["cut"])
-    if what["kind"] == "flat":
-        words += " (nothing decides between these shares: a cut there is chance)"
-    return words
-
-
-def habit(truths):
-    """The row of HABITS that truths stand for, "" if none."""
-    for name, row in HABITS.items():
-        alike = sorted(truths) == sorted(row)
-        if len(truths) == len(row) == 1:  # whichever of the two owns it
-            alike = sorted(truths[0]) == sorted(row[0])
-        if alike:
-            return name
-    return ""
-
-
-def advice(what, truths):
-    """What to do in this case, of what predict returns."""
-    truths = truths or HABITS["an expert at random"]
-    row = habit([[float(share) for share in truth] for truth in truths])
-    pointer = f' (beyond/README.md, the row "{row}")' if row else ""
-    if len(truths) == 1 and all(share in (0, 1) for share in truths[0]):
-        return f"nothing here: one truth says who owns the overlap, all of it{pointer}"
-    if len(truths) == 1:
-        text = "the averaged truth is the ambiguity itself, of which the loss makes "
-        return f"{text}{said(what['slides_to'])}; keep each annotation apart{pointer}"
-    if what["cut"] == "given":
-        text = "right if an overlap may belong to both; if each image has one owner,"
-        return f"{text} one decision does not find it: {MATCH}{pointer}"
-    if what["kind"] == "flat":
-        text = "do not cut: nothing decides where in this range a network ends"
-        return f"{text}; {MATCH}{pointer}"
-    if what["cut"] == "not given":
-        return f"the overlap is lost to both: {MATCH}{pointer}"
-    return f"one decision is not right for every truth: {MATCH}{pointer}"
-
-
-def described(name, what, truths=None):
-    """What predict returns for a loss of this name and these truths, in lines."""
-    where = "the largest class of a pixel" if what["exclusive"] else "masks cut at 1/2"
-    lines = [
-        f"{name}: {call_said(what)}",
-        f"best share of the overlap: {best_said(what)}",
-        f"an undecided network goes to: {end_said(what)}",
-        f"{where}: {cut_said(what)}",
-    ]
-    for other in what["others"]:
-        how = f"{INPUTS[other['input']]}, {FORMS[other['classes']]}"
-        text = f"it also fits as {how}: {said(other['predicted'])}, {other['cut']}"
-        logits = "yes" if other["input"] == "logits" else "no"
-        choice = f"--classes {other['classes']} --logits {logits}"
-        lines.append(f"{text} (choose by {choice})")
-    if what["alone"]:
-        alone = what["alone"]
-        text = "the loss pools a batch, and this is with all truths in one batch"
-        one = f"{said(alone['predicted'])}, {alone['cut']}"
-        lines.append(f"{text}; with one image a batch: {one}")
-    lines.append(f"to do: {advice(what, truths)}")
-    return lines
-
-
-def draw(name, what, parts):
-    """Draw two masks and the mean loss in the plane of their shares, with where an
-    undecided network ends, of what predict returns. Returns the Figure."""
-    fig = Figure(figsize=(11, 5), layout="constrained")
-    masks, plane = fig.subplots(1, 2)
-    draw_masks(masks, parts)
-    draw_plane(fig, plane, name, what)
-    return fig
-
-
-def draw_masks(ax, parts):
-    """Draw two masks of parts (3, H, W): the first red, the second yellow, what both
-    claim orange."""
-    rgb = np.full((*parts.shape[1:], 3), 0.15)  # (H, W, 3)
-    for part, colour in zip(parts.numpy() > 0, (RED, ORANGE, YELLOW)):
-        rgb[part] = colour
-    ax.imshow(rgb, interpolation="nearest")
-    ax.set(xticks=[], yticks=[], title="two instances, and what both claim")
-
-
-def draw_plane(fig, ax, name, what):
-    """The mean loss in the plane of two shares."""
-    places, costs = np.array(what["places"]), np.array(what["costs"])
-    # Walls at the ends, as those of a logarithm, would hide what lies between.
-    top = costs[(places.min(1) > 0.05) & (places.max(1) < 0.95)].max()
-    if np.ptp(costs) < 1e-6 * abs(top):  # the same everywhere, but for rounding
-        costs = np.full_like(costs, top)
-    levels = np.linspace(costs.min(), top, 21) if top > costs.min() else 21
-    shade = ax.tricontourf(*places.T, costs, levels, cmap="viridis", extend="max")
-    fig.colorbar(shade, label="mean loss over the truths")
-    best = np.array(what["best"])  # (ties, 2)
-    look = {"mec": "black", "clip_on": False}
-    ax.plot(best[:, 0], best[:, 1], "wD", ms=11, label="best", **look)
-    start = 1 / 3 if what["exclusive"] else 1 / 2
-    end = what["slides_to"]
-    end = end if isinstance(end, list) else [end, end]
-    for a, c in what["parts_to"] or [end]:
-        ax.plot([start, a], [start, c], "o:", color="white", mec="black")
-        ax.plot(a, c, "r*", ms=18, **look)
-    ax.plot([], [], "r*", ms=12, mec="black", label="where an undecided network goes")
-    ax.set(xlabel="share of the first instance", ylabel="share of the second")
-    ax.legend(loc="upper center", ncols=2, bbox_to_anchor=(0.5, -0.13), frameon=False)
-    ax.set_title(f"{name}: best {said(what['predicted'])}; cut: {what['cut']}")
-
-
-def table(parts, truths, priors):
-    """What each of the losses does, for truths that annotators give by themselves and
-    averaged: the lines of a table in Markdown, one at a time."""
-    kinds = {"": (truths, priors)}
-    if truths:
-        checked_truths(truths, len(parts) - 1)
-        repeats(priors, len(truths))
-        averaged = np.average(np.array(truths), axis=0, weights=priors).tolist()
-        kinds = {"by itself: ": (truths, priors), "averaged: ": ([averaged], None)}
-    head = ["loss"]
-    for kind in kinds:
-        head += [f"{kind}best share", f"{kind}goes to", f"{kind}cut"]
-    yield f"| {' | '.join(head)} |"
-    yield f"| {' | '.join(['---'] * len(head))} |"
-    for name in LOSSES:
-        cells = [ABOUT[name][0]]
-        for some, often in kinds.values():
-            try:
-                what = predict(known(name), parts, truths=some, priors=often)
-                cells += [said(what[key]) for key in ("predicted", "slides_to", "cut")]
-            except ValueError as e:
-                cells += [str(e), "-", "-"]
-        yield f"| {' | '.join(cells)} |"
+def parts_of(args):
+    """The parts that are asked about. Prints what is to be said of masks."""
+    if args.masks:
+        own = pair_of(args.masks)
+        print("\n".join(own.said), flush=True)
+        return own.parts
+    one_structure = args.truths and len(args.truths[0]) == 1
+    return pair()[:2] if one_structure else pair()
 
 
 def answer(args):
     """Say what is asked for. Returns what predict does, or None without a loss."""
-    parts = pair()
-    if args.masks:
-        own = pair_of(args.masks)
-        parts = own.parts
-        print("\n".join(own.said), flush=True)
+    parts = parts_of(args)
     if args.loss is None:
         for line in table(parts, args.truths, args.priors):
             print(line, flush=True)
         return None
+    if args.train:
+        importlib.import_module("beyond.training")  # before our folder is not found
     path, name = args.loss
-    # Before your folder comes first for imports.
-    trainer = importlib.import_module("beyond.training") if args.train else None
-    if not path:
-        return answer_loss(args, name, known(name), parts, trainer)
-    with folder_first(Path(path).resolve().parent):
-        return answer_loss(args, name, load(path, name), parts, trainer)
-
-
-def answer_loss(args, name, loss, parts, trainer):
-    """Say what a loss does and, given a trainer, train with it. Returns what predict
-    does."""
+    loss = load(Path(path), name) if path else known(name)
     how = {"logits": args.logits, "classes": args.classes, "order": args.order}
     options = {"truths": args.truths, "priors": args.priors}
     what = predict(loss, parts.to(args.device), **options, **how)
     print("\n".join(described(name, what, args.truths)), flush=True)
-    save(args.out / f"{name}.json", what)
-    save(args.out / f"{name}.png", draw(name, what, parts))
-    if trainer is not None:
+    text = json.dumps(what, indent=1, allow_nan=False)
+    (args.out / f"{name}.json").write_text(text)
+    draw(name, what, parts).savefig(args.out / f"{name}.png", dpi=110)
+    if args.train:
         if not what["gradient"]:
             raise ValueError("--train: there is no gradient to train with")
-        if not isinstance(loss, Understood):
-            loss = understand(loss, 2, args.device, **how)[0]
-        train(args, loss, trainer)
+        u = understand(loss, args.device, **how)[0] if path else loss
+        train(u, args)
     return what
 
 
-def train(args, u, trainer):
+def train(u, args):
     """Train a network with a loss, on each of the seeds, and print what it gives."""
+    from beyond.training import train_single
+
     for seed in args.seeds:
         try:
-            row = trainer.train_single(u, seed, args.steps, args.device)
+            row = train_single(u, seed, args.steps, args.device)
         except Exception as e:  # noqa: BLE001 - whatever a loss may raise
             raise ValueError(f"--train: {blame(e)}") from None
         left, right = row["shares"][0]
         given = f"left gets {left:.2f}, right {right:.2f} of the common region"
         print(f"trained, seed {seed}: {given}; cut at 1/2: {row['outcome']}")
-
-
-def save(path, what):
-    """Save a dict as JSON or a Figure as PNG."""
-    if isinstance(what, dict):
-        path.write_text(json.dumps(what, indent=1, allow_nan=False))
-    else:
-        what.savefig(path, dpi=110)
 
 
 def split(text):
@@ -385,34 +177,30 @@ def parser():
     return parser
 
 
-def checked(args):
+def check(args):
     """ValueError: arguments that do not go together."""
     if not args.loss and (args.train or not (args.masks or args.truths)):
         raise ValueError("give a loss, FILE.py:NAME")
-    path, name = args.loss or ("", "")
-    if name and not path and {args.logits, args.classes, args.order} != {"auto"}:
-        text = "no --logits, --classes, --order"
-        raise ValueError(f"it is known how {name} is called: {text}")
     if args.steps < 1:
         raise ValueError(f"--steps must be at least 1, got {args.steps}")
     if args.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device: there is no CUDA device")
-    if args.train and path:
-        folder = Path(path).resolve().parent
-        for name in OURS:
-            if (folder / name).exists():
-                text = f"rename your {name}, which has the name of one of ours"
-                raise ValueError(f"--train: {text}")
+    path, name = args.loss or ("", "")
+    if name and not path and {args.logits, args.classes, args.order} != {"auto"}:
+        text = "no --logits, --classes, --order"
+        raise ValueError(f"it is known how {name} is called: {text}")
+    for ours in OURS:
+        if args.train and path and (Path(path).resolve().parent / ours).exists():
+            text = f"rename your {ours}, which has the name of one of ours"
+            raise ValueError(f"--train: {text}")
 
 
 def main(argv=None):
     """The command line for what is your own. Returns what predict does."""
     line = parser()
     args = line.parse_args(argv)
-    if args.loss and args.loss[0] == "" and args.loss[1] not in LOSSES:
-        line.error(f"there is no loss {args.loss[1]!r}")
     try:
-        checked(args)
+        check(args)
         args.out.mkdir(parents=True, exist_ok=True)
         return answer(args)
     except (ValueError, OSError) as e:
