@@ -26,8 +26,9 @@ import torch
 
 FLOOR = 1e-6  # pixels: an instance that is empty in mask and truth has IoU 1, not 0/0
 EPSILON = 0.03  # weight of the entropy, in units of the spread
-# To find P. At a balance of 3 its shares, which sum to 1, are then within 0.06 of where
-# many more rounds would take them.
+# Rounds in which P is found. At a balance of 3 P is then as near as this to where many
+# more rounds would take it: the differences of all entries, which sum to 1, add up to
+# 0.06 at most (on batches of trainings).
 ROUNDS = 30
 STEP = 1.7  # of the prices, in units of a plain round: above 1 it takes fewer rounds
 
@@ -77,7 +78,8 @@ def compare(masks, truths, score=None, ordered=True):
     score = soft_iou if score is None else score
     scores = score(masks, truths) if ordered else best_pairing(score, masks, truths)
     expected = (len(masks), masks.shape[1], truths.shape[1])
-    got = tuple(getattr(scores, "shape", ())) or type(scores).__name__
+    is_tensor = isinstance(scores, torch.Tensor)
+    got = tuple(scores.shape) if is_tensor else type(scores).__name__
     if got != expected:
         raise ValueError(f"score must return (n, D, G), here {expected}, got {got}")
     if not scores.isfinite().all():
@@ -132,11 +134,12 @@ def best_pairing(score, masks, truths):
     if instances > 6:
         raise ValueError(f"ordered=False takes at most 6 instances, got {instances}")
     # Each instance is scored as if it were a decision, or a truth, of one instance.
-    masks = masks.flatten(1, 2)[:, :, None]  # (n, DI, 1, H, W)
-    one_truths = truths.flatten(1, 2)[:, :, None]  # (n, GI, 1, H, W)
-    pairs = score(masks, one_truths)  # (n, DI, GI)
-    pairs = pairs.unflatten(2, (-1, instances)).unflatten(1, (-1, instances))
-    pairs = pairs.transpose(2, 3)  # (n, D, G, I, I)
+    one_masks = masks.flatten(1, 2)[:, :, None]  # (n, D I, 1, H, W)
+    one_truths = truths.flatten(1, 2)[:, :, None]  # (n, G I, 1, H, W)
+    table = score(one_masks, one_truths)  # (n, D I, G I)
+    table = table.unflatten(2, (-1, instances))  # (n, D I, G, I)
+    table = table.unflatten(1, (-1, instances))  # (n, D, I, G, I)
+    pairs = table.transpose(2, 3)  # (n, D, G, I, I)
     orders = torch.tensor(list(permutations(range(instances))), device=pairs.device)
     one = torch.eye(instances, dtype=pairs.dtype, device=pairs.device)
     pairings = one[orders]  # (I!, I, I), 1 for the pairs of each
@@ -192,7 +195,7 @@ def shares(scores, weights, tau, epsilon=EPSILON, rounds=ROUNDS):
     weights = weights.reshape(n * G, 1)
     prices = scores.new_zeros(D, 1)  # what all decisions pay alike plays no part
     for k in range(rounds):
-        soft = max(epsilon, 0.85**k)
+        soft = max(epsilon, 0.85**k)  # from 1 down to epsilon
         power = 1.0 if tau == math.inf else tau / (tau + soft)
         parts = torch.softmax((scores - prices) / soft, 0) @ weights  # (D, 1)
         # The price of a plain round is power (price + soft log(part)). STEP goes further.

@@ -24,6 +24,7 @@ from beyond import ambiguous_loss, rules, runs, stats, sweep
 from beyond.networks import Variant, decide
 
 EXACT = 0.9  # a decision finds a whole if its mask, cut at 1/2, has this IoU with it
+IDLE = 0.05  # a decision is idle if it is the best for fewer images and wholes
 FOUND = 0.5  # a run finds both wholes if it does in more than this share of the images
 METERED = (10, 40, 80, 160, 320)  # training steps after which the meter is read
 SETTINGS = runs.Settings(epochs=20)  # m is not used: both wholes are equally likely
@@ -85,9 +86,16 @@ for key in ("heads", "independent", "told", "told-unit", "mask", "mask-unit"):
     VARIANTS[f"{key}-quarter"] = smaller_steps(key, 5e-4, 80)
 
 # What the figure shows; the table has the rest too.
-SHOWN = ["one", "heads", "independent", "told", "mask", "state", "full"]
-SHOWN += ["told-quarter", "full-half"]
-SHOWN += [
+SHOWN = [
+    "one",
+    "heads",
+    "independent",
+    "told",
+    "mask",
+    "state",
+    "full",
+    "told-quarter",
+    "full-half",
     "heads-loss",
     "heads-matched",
     "independent-matched",
@@ -210,7 +218,7 @@ def trained(v, seed, s, device):
 
     def watch(step, cost):
         if step - 1 in METERED:
-            reading = ambiguous_loss.meter(batch["scores"].detach())
+            reading = ambiguous_loss.meter(batch["scores"])
             readings.append([step - 1, *sweep.rounded(reading)])
 
     steps = s.epochs * s.steps_per_epoch
@@ -242,14 +250,13 @@ def summarise(rows_of_runs):
 
 
 def metered(rows_of_runs):
-    """Return the readings of the meter, two lists: of the runs that end with a decision
-    that wins fewer than 5% of the pairs of an image and a whole, and of the others. Older
-    rows have none."""
+    """Return the readings of the meter, two lists: of the runs of several decisions
+    that end with an idle one, see IDLE, and of the others. Older rows have none."""
     dead = []
     others = []
     for row in rows_of_runs.values():
-        if "meter" in row:
-            if min(row["wins"]) < 0.05:
+        if "meter" in row and len(row["wins"]) > 1:
+            if min(row["wins"]) < IDLE:
                 dead.append(row["meter"])
             else:
                 others.append(row["meter"])

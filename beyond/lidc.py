@@ -36,9 +36,9 @@ def database():
 
 def outlined(path):
     """Return the outlines of all slices of a SQLite file, {(patient, scan, z):
-    {annotation: [(included, points)]}}. points are pixels (x, y), (k, 2), around a region
-    that the annotation has or, where it is not included, has not. What is included comes
-    first."""
+    {annotation: [(included, points)]}}. points are pixels (x, y), (k, 2). An outline that
+    is included surrounds a region of the annotation, and one that is not surrounds a hole
+    in it. What is included comes first. ValueError: the file cannot be read."""
     query = """
         SELECT patient_id, scan_id, image_z_position, annotation_id, inclusion, coords
         FROM contours
@@ -47,12 +47,16 @@ def outlined(path):
         ORDER BY scan_id, image_z_position, annotation_id, inclusion DESC, contours.id
     """
     slices = {}
-    connection = sqlite3.connect(path)
-    for patient, scan, z, annotation, included, text in connection.execute(query):
+    try:
+        connection = sqlite3.connect(path)
+        contours = connection.execute(query).fetchall()
+        connection.close()
+    except sqlite3.Error as error:
+        raise ValueError(f"cannot read {path}: {error}") from None
+    for patient, scan, z, annotation, included, text in contours:
         points = np.array([line.split(",") for line in text.split()], int)
         annotations = slices.setdefault((patient, scan, z), {})
         annotations.setdefault(annotation, []).append((included, points))
-    connection.close()
     return slices
 
 
@@ -70,6 +74,7 @@ def mask_of(annotation, corner, size):
             mask |= inside
         else:
             mask &= ~inside
+        # The outline itself is outside, and contains_points may go either way on it.
         column, row = (points - corner).T
         mask[row, column] = False
     return mask
@@ -84,16 +89,19 @@ def masks_of(annotations, size):
     """
     if len(annotations) != READERS:
         return None
-    drawn = [points for own in annotations.values() for _, points in own]
+    drawn = []
+    for own in annotations.values():
+        for _, points in own:
+            drawn.append(points)
     points = np.concatenate(drawn)
     first = points.min(0)
     last = points.max(0)
     if (last - first).max() >= size:
         return None
     corner = (first + last + 1) // 2 - size // 2
-    masks = [mask_of(own, corner, size) for own in annotations.values()]
-    masks = np.stack(masks)
-    in_common = np.einsum("ahw,bhw->ab", masks.astype(int), masks.astype(int))
+    masks = np.stack([mask_of(own, corner, size) for own in annotations.values()])
+    pixels = masks.astype(int)
+    in_common = np.einsum("ahw,bhw->ab", pixels, pixels)  # (4, 4)
     return masks if in_common.all() else None
 
 

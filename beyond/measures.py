@@ -2,8 +2,9 @@
 
 masks (n, D decisions, I instances, H, W) and truths (n, G truths, I, H, W) are 0 and 1.
 What compares them is the IoU, mean over instances. An instance that is empty in both has
-IoU 1, as in the code of Kohl et al. 2018. The functions below iou take tables of it, and
-return one number an image, (n,). All decisions count alike, and so do all truths.
+IoU 1, as in the code of Kohl et al. 2018. The functions between iou and measure take
+tables of it and return one number an image, (n,). All decisions count alike, and so do
+all truths.
 """
 
 import math

@@ -187,18 +187,19 @@ class Led(nn.Module):
 
 
 class Monai(nn.Module):
-    """The BasicUNet of MONAI, of four poolings. Its weights are its own draw, seeded.
-    OSError: the library is not there."""
+    """The BasicUNet of MONAI, which always has four poolings, whatever the depth. MONAI
+    draws the weights itself, from the seed of the generator. ValueError: MONAI is not
+    installed."""
 
-    def __init__(self, out_channels=2, width=16, depth=2, generator=None):
+    def __init__(self, out_channels, width, depth, generator):
         super().__init__()
         try:
             from monai.networks.nets import BasicUNet
         except ImportError:
-            raise OSError("MONAI's BasicUNet needs: pip install monai") from None
+            raise ValueError("MONAI's BasicUNet needs: pip install monai") from None
         features = [width * 2**level for level in range(5)]
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(generator.initial_seed())
+            torch.default_generator.manual_seed(generator.initial_seed())
             self.net = BasicUNet(2, 1, out_channels, features=(*features, width))
 
     def forward(self, images):

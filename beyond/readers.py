@@ -3,7 +3,8 @@
 Four radiologists, the readers, outlined the same slice of a nodule, see lidc.py. Their
 masks are the truths of an image, and a decision is one mask. The CT is not at hand, so the
 image is drawn: it is the mean of the four masks, blurred, plus noise. It shows where the
-readers differ, but not who drew what. In a control the image shows the majority alone.
+readers differ, but not who drew what. In a control the image shows only what
+two or more readers have, which is called the majority here.
 
 python -m beyond.readers prints what the recorded runs say. With --train it trains two
 networks once, in half a minute, and draws readers.png; --train --help lists its settings.
@@ -32,7 +33,9 @@ class Window:
 
     size: int = 32  # side of the image, in pixels of the CT
     blur: float = 1.0  # standard deviation of the Gaussian that blurs it, in pixels
-    majority: bool = False  # it shows what two of the masks have, not their mean
+    majority: bool = (
+        False  # it shows what two or more of the masks have, not their mean
+    )
 
 
 def network(title, decisions, rule="soft", number=None):
@@ -47,8 +50,10 @@ ALL_READERS = {
     "heads-loss": network(
         "four heads, the loss to take home", 4, "ambiguous_loss", 3.0
     ),
-    # Its balance without bound, but for JSON, which has no infinity.
-    "heads-even": network("four heads, shared evenly", 4, "ambiguous_loss", 1e6),
+    # 1e6 stands for a balance without bound: JSON has no infinity.
+    "heads-even": network(
+        "four heads, balance without bound", 4, "ambiguous_loss", 1e6
+    ),
 }
 ONE_READER = {}
 for key in ("single", "heads", "heads-loss", "heads-even"):
@@ -76,7 +81,8 @@ SETTINGS = runs.Settings(epochs=15, batch=8, shape=Window())  # m is not used
 
 
 def blurred(images, sigma):
-    """Return images (n, 1, H, W) blurred by a Gaussian of this standard deviation."""
+    """Return images (n, 1, H, W) blurred by a Gaussian of this standard deviation, which is
+    above 0."""
     reach = round(3 * sigma)
     x = torch.arange(-reach, reach + 1, device=images.device)
     kernel = torch.exp(-((x / sigma) ** 2) / 2)
@@ -162,7 +168,7 @@ def measure(net, images, truths):
 
 def without_training(truths, shape):
     """Return the GED of decisions that nobody learned, as a dict for a row. majority: one
-    decision, what two readers of an image have. cuts: the image without its noise, cut at
+    decision, what two or more of the four readers have. cuts: the image without its noise, cut at
     1/8, 3/8, 5/8 and 7/8."""
     majority = (truths.mean(1, keepdim=True) >= 0.5).float()  # (n, 1, 1, H, W)
     levels = torch.tensor([1 / 8, 3 / 8, 5 / 8, 7 / 8], device=truths.device)
@@ -203,17 +209,12 @@ def run(v, seed, s, device):
 # What the rows say
 
 
-def lived(rows_of_runs, key):
-    """Return the rows of a variant whose runs did not die, by seed."""
-    return [row for row in sweep.of(rows_of_runs, key) if "error" not in row]
-
-
 def table(rows_of_runs, variants):
     """Return the means over the runs of variants as a table in Markdown, "" where no
     variant has rows."""
     lines = []
     for key, v in variants.items():
-        own = lived(rows_of_runs, key)
+        own = runs.lived(rows_of_runs, key)
         if own:
             line = [v.title, len(own)]
             for name in ("ged", "hungarian_iou", "best_match"):
@@ -227,24 +228,13 @@ def table(rows_of_runs, variants):
     return stats.markdown([*head, "areas"], lines) if lines else ""
 
 
-def differences(rows_of_runs, one, other):
-    """Return by how much the GED of one variant is above that of another, a list over the
-    seeds on which neither died."""
-    rivals = {row["seed"]: row["ged"] for row in lived(rows_of_runs, other)}
-    found = []
-    for row in lived(rows_of_runs, one):
-        if row["seed"] in rivals:
-            found.append(row["ged"] - rivals[row["seed"]])
-    return found
-
-
 def compared(rows_of_runs):
     """Return the planned tests as a table in Markdown, "" where none has rows."""
     tests = []
     for pair in PLANNED:
-        found = differences(rows_of_runs, *pair)
-        if found:
-            tests.append((pair, found))
+        ours, theirs = runs.paired(rows_of_runs, *pair, "ged")
+        if len(ours):
+            tests.append((pair, ours - theirs))
     ps = [stats.sign_flips(found) for _, found in tests]
     corrected = stats.holm(ps + [1.0] * (len(PLANNED) - len(ps)))
     lines = []
@@ -258,7 +248,7 @@ def compared(rows_of_runs):
 
 def references(rows_of_runs, key):
     """Return in words what needs no training on the test images of a variant."""
-    own = [row["without_training"] for row in lived(rows_of_runs, key)]
+    own = [row["without_training"] for row in runs.lived(rows_of_runs, key)]
     if not own:
         return ""
     majority = np.mean([geds["majority"] for geds in own])

@@ -88,13 +88,14 @@ def capped(scores, weights, most):
 
 
 def released(scores, weights, most, progress):
-    """The same, and the share that one decision may win rises from most at the start of
-    the training to all of an image at its end."""
+    """As capped, but the share of an image that one decision may win rises from most at
+    the start of the training to 1 at its end (after Gao et al. 2023)."""
     return capped(scores, weights, most + (1 - most) * progress)
 
 
 def over_batch(scores, weights):
-    """For each grouping the decision counts that is better over the whole batch."""
+    """Each grouping is answered by the decision that scores better on it over the whole
+    batch."""
     totals = (weights[:, None] * scores).sum(0)  # (D, G)
     best = totals.argmax(0)  # (G,)
     groupings = torch.arange(len(best), device=best.device)

@@ -216,13 +216,23 @@ def run(v, seed, s, device, look=None):
     }
 
 
-def lived(rows, name, seeds):
-    """Return the runs of a variant on these seeds that did not die, by seed."""
+def lived(rows, name, seeds=None):
+    """Return the runs of a variant that did not die, by seed: on these seeds, or all."""
     own = []
     for row in sweep.of(rows, name):
-        if "error" not in row and row["seed"] in seeds:
+        if "error" not in row and (seeds is None or row["seed"] in seeds):
             own.append(row)
     return own
+
+
+def paired(rows, one, other, number):
+    """Return a number of the runs of two variants, on the seeds on which neither died: two
+    arrays."""
+    rivals = {row["seed"]: row[number] for row in lived(rows, other)}
+    own = [row for row in lived(rows, one) if row["seed"] in rivals]
+    ours = np.array([row[number] for row in own])
+    theirs = np.array([rivals[row["seed"]] for row in own])
+    return ours, theirs
 
 
 # How a run of two decisions ends: its colour and its marker.

@@ -81,21 +81,22 @@ def markdown(head, rows):
     return "\n".join(f"| {' | '.join(map(str, cells))} |" for cells in lines)
 
 
-def alarms(dead, others, false=0.1):
-    """Return how well a signal tells what dies from what does not, a table in Markdown.
+def alarms(dead, others):
+    """Return how well a signal tells what dies from what does not, a table in Markdown, ""
+    where one of the lists is empty.
 
     dead and others are lists of runs, a run is a list of readings [training steps,
-    signal, ...], of the same steps in all. At each of them the alarm is the signal that a
-    share false of the others exceeds at most; what is told is the share of the dead that
-    exceed it. The alarm is set on the runs that it is counted on. "" where one of the
-    lists is empty.
+    signal, ...], of the same steps in all. At each of them the alarm is set so that at
+    most a tenth of the others exceed it. The column told has how many of the dead do. The
+    alarm is set on the runs that it is counted on.
     """
     if not dead or not others:
         return ""
     lines = []
     for k, (step, *_) in enumerate(dead[0]):
         calm = sorted(run[k][1] for run in others)
-        alarm = calm[math.ceil((1 - false) * len(calm)) - 1]
+        allowed = len(calm) // 10  # false alarms
+        alarm = calm[-1 - allowed]
         told = sum(run[k][1] > alarm for run in dead)
         wrong = sum(signal > alarm for signal in calm)
         cells = [step, f"{alarm:.3g}", f"{told}/{len(dead)}", f"{wrong}/{len(calm)}"]

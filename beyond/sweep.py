@@ -44,9 +44,7 @@ class Question:
     files: tuple = ()  # further files of rows that are drawn
     default: tuple = ()  # the keys that are trained unless others are asked for
     seeds: int = 20  # how many are trained unless others are asked for
-    once: Callable | None = (
-        None  # once(argv), what --train does: one run, and its picture
-    )
+    once: Callable | None = None  # once(argv): what --train does, a run and its picture
 
 
 # Rows

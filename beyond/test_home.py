@@ -12,7 +12,7 @@ def made_up(found, outcome="left + right", lead=0.5):
 
 def test_a_line_counts_the_three_rules_of_one_network_in_one_world():
     for x in home.LINES:
-        keys = (x.maximum, x.replaced, x.home)
+        keys = (x.maximum, x.replaced, x.ours)
         maximum, replaced, ours = (home.VARIANTS[key] for key in keys)
         assert maximum.rule == "soft"
         assert replaced.rule == ("shared" if maximum.coin else "matched")

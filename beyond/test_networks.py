@@ -129,7 +129,7 @@ def test_passes_are_those_of_the_settings(net):
 def test_monais_network_is_drawn_from_the_seed_alone():
     pytest.importorskip("monai")
     before = torch.random.get_rng_state()
-    built = [networks.Monai(4, generator=generator(k)) for k in (1, 1, 2)]
+    built = [networks.Monai(4, 16, 2, generator(k)) for k in (1, 1, 2)]
     assert torch.equal(torch.random.get_rng_state(), before)
     images = torch.randn(2, 1, 32, 32, generator=generator(2))
     one, same, other = (net(images) for net in built)

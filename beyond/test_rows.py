@@ -72,4 +72,4 @@ def test_every_row_has_the_fingerprint_of_todays_code(path):
 
 
 def test_no_row_is_lost():
-    assert sum(len(path.read_text().splitlines()) for path in FILES) >= 8553
+    assert sum(len(path.read_text().splitlines()) for path in FILES) >= 9077
