@@ -62,14 +62,6 @@ def shared(v, images, share=0.5, words="shared evenly", m=0.5, shown=0.0):
     return replace(v, rule="shared", number=share)
 
 
-def home(v, balance=3.0):
-    """Return a variant by the loss to take home, beyond/ambiguous_loss.py."""
-    words = "ambiguous_loss"
-    if balance != 3:
-        words += f", balance {balance:g}"
-    return by_rule(v, words, "ambiguous_loss", balance)
-
-
 def one_truth(key, v):
     """Return the four variants of a network with one truth an image, by their keys."""
     return {
@@ -156,13 +148,6 @@ MORE_RIVALS = {
     "dual-over-batch": by_rule(HEADS, "the better over the batch", "over_batch"),
     "dual-two-sided-1": by_rule(HEADS, "each its nearest grouping", "two_sided", 1.0),
 }
-# The loss to take home, at its default balance of 3.
-TO_TAKE_HOME = {"dual-loss": home(HEADS)}
-COIN_HOME = {
-    "dual-coin-loss": home(coin(HEADS, 4, "one truth")),
-    "dual-coin-loss-batch-16": home(coin(HEADS, 16, "one truth")),
-    "dual-coin-m-70-loss": home(coin(HEADS, 16, "one truth, m = 0.7", m=0.7)),
-}
 COIN_ONE = {"single-coin": coin(SINGLE, 4, "one truth an image")}
 COIN_HEADS = one_truth("dual", HEADS)
 COIN_UNETS = one_truth("independent", UNETS)
@@ -191,8 +176,6 @@ TABLES = {
     "The same by a smooth maximum": SMOOTH,
     "Two heads, rivals of matching": RIVALS,
     "Two heads, more rivals of matching": MORE_RIVALS,
-    "Two heads, the loss to take home": TO_TAKE_HOME,
-    "One truth an image, the loss to take home": COIN_HOME,
     "One truth an image, one decision": COIN_ONE,
     "One truth an image, two heads": COIN_HEADS,
     "One truth an image, two U-Nets": COIN_UNETS,
@@ -210,13 +193,11 @@ WHICH_NETWORK = {
 WHAT_IF_MATCHED = {
     "The maximum: the better decision counts for each grouping": MAXIMUM,
     "Matched: each decision takes a grouping of its own": MATCHED,
-    "Two heads, the loss to take home": TO_TAKE_HOME,
     "Two heads, rivals of matching": RIVALS,
 }
 WHO_FINDS_THE_OTHER = {
     "One decision": COIN_ONE,
     "Two heads: the maximum, or the batch shared out evenly": COIN_HEADS,
-    "Two heads, the loss to take home": COIN_HOME,
     "Two U-Nets": COIN_UNETS,
     "Recurrent": COIN_RECURRENT,
 }

@@ -13,10 +13,12 @@ network of MONAI needs "pip install monai".
 from dataclasses import dataclass, replace
 
 import torch
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 import data
 from beyond import ambiguous_loss, controls, runs, stats, sweep
-from beyond.controls import at, by_rule, coin, home, shared
+from beyond.controls import at, by_rule, coin, shared
 from beyond.networks import Variant
 
 HEADS = runs.TWO_HEADS
@@ -25,6 +27,14 @@ THREE_HEADS = Variant("three heads", "UNet", {"out_channels": 6})
 MONAI = Variant("two heads on MONAI's BasicUNet", "Monai", {"out_channels": 4})
 BALANCES = (1, 3, 10)
 METERED = (10, 40, 80, 160)  # training steps after which the meter is read
+
+
+def home(v, balance=3.0):
+    """Return a variant by the loss to take home."""
+    words = "ambiguous_loss"
+    if balance != 3:
+        words += f", balance {balance:g}"
+    return by_rule(v, words, "ambiguous_loss", balance)
 
 
 def all_truths(key, v):
@@ -46,31 +56,32 @@ def one_truth(key, v, words, m=0.5, shown=0.0):
     }
 
 
-UNETS_HOME = {
+SHUFFLED = replace(HEADS, title="two heads, instances shuffled", shuffled=True)
+UNEVEN = "one truth, m = 0.7"
+HALF = "one truth, half show their owner"
+# What the maximum, matching and an even share find is known of some of them by the
+# controls.
+VARIANTS = {
+    **controls.VARIANTS,
+    "dual-loss": home(HEADS),
+    "dual-coin-loss": home(coin(HEADS, 4, "one truth")),
+    "dual-coin-loss-batch-16": home(coin(HEADS, 16, "one truth")),
+    "dual-coin-m-70-loss": home(coin(HEADS, 16, UNEVEN, m=0.7)),
+    "dual-half-loss": home(coin(HEADS, 16, HALF, shown=0.5)),
     "independent-loss": home(UNETS),
     "independent-coin-loss": home(coin(UNETS, 4, "one truth")),
     "independent-coin-loss-batch-16": home(coin(UNETS, 16, "one truth")),
-}
-SHUFFLED = replace(HEADS, title="two heads, instances shuffled", shuffled=True)
-UNORDERED = {
+    **all_truths("dual-batch-16", at(HEADS, "batch 16", batch=16)),
+    **all_truths("dual-m-70", at(HEADS, "m = 0.7", m=0.7)),
+    **all_truths("three", THREE_HEADS),
+    **all_truths("monai", MONAI),
+    **one_truth("independent-coin-m-70", UNETS, UNEVEN, m=0.7),
+    **one_truth("independent-half", UNETS, HALF, shown=0.5),
     "dual-shuffled": SHUFFLED,
     "dual-shuffled-matched": by_rule(SHUFFLED, "matched", "matched"),
     "dual-shuffled-loss": by_rule(SHUFFLED, "ordered=False", "unordered", 3.0),
 }
-UNEVEN = "one truth, m = 0.7"
-HALF = "one truth, half show their owner"
-VARIANTS = {
-    **controls.VARIANTS,
-    **UNETS_HOME,
-    **all_truths("dual-batch-16", at(HEADS, "batch 16", batch=16)),
-    **all_truths("dual-m-70", at(HEADS, "m = 0.7", m=0.7)),
-    "dual-half-loss": home(coin(HEADS, 16, HALF, shown=0.5)),
-    **one_truth("independent-coin-m-70", UNETS, UNEVEN, m=0.7),
-    **one_truth("independent-half", UNETS, HALF, shown=0.5),
-    **all_truths("three", THREE_HEADS),
-    **UNORDERED,
-    **all_truths("monai", MONAI),
-}
+LOSSES = [key for key in VARIANTS if "-loss" in key and "monai" not in key]
 
 
 @dataclass(frozen=True)
@@ -180,6 +191,42 @@ def balances(rows):
     return stats.markdown(head, lines)
 
 
+RULES = {  # a rule of a Line, and how it is drawn
+    "maximum": ("#c0143c", "X"),
+    "matched or shared evenly": ("#5b9bd5", "s"),
+    "ambiguous_loss": ("#00806a", "o"),
+}
+
+
+def plot(rows):
+    """Draw how many runs of each Line find both groupings, by its three rules, with the 95%
+    interval. Returns the Figure."""
+    fig = Figure(figsize=(10, 7.5), layout="constrained")
+    ax = fig.subplots()
+    for y, x in enumerate(LINES):
+        keys = (x.maximum, x.replaced, x.ours)
+        for k, (key, (colour, marker)) in enumerate(zip(keys, RULES.values())):
+            own = sweep.of(rows, key)
+            if own:
+                found = sum(row.get("found", False) for row in own)
+                height = y + 0.25 * (k - 1)
+                ends = stats.wilson(found, len(own))
+                ax.plot(ends, [height] * 2, color=colour, lw=1.5, alpha=0.6)
+                ax.plot(found / len(own), height, marker, color=colour, ms=7)
+    names = [f"{x.network}, {x.world}" for x in LINES]
+    ax.set_yticks(range(len(LINES)), names)
+    ax.set_ylim(len(LINES) - 0.5, -0.5)
+    for y in range(len(LINES) - 1):
+        ax.axhline(y + 0.5, color="0.9", lw=1)
+    ax.set_xlabel("share of the runs that find both groupings, with its 95% interval")
+    handles = []
+    for name, (colour, marker) in RULES.items():
+        handles.append(Line2D([], [], color=colour, marker=marker, ls="", label=name))
+    fig.legend(handles=handles, ncols=3, loc="outside lower center", frameon=False)
+    fig.suptitle("Is the loss to take home as good as what it replaces?", fontsize=13)
+    return fig
+
+
 def of_three_heads(rows):
     """Return the readings of the meter in the runs of three heads, two lists: those that
     end with a decision unlearned, and the others."""
@@ -195,7 +242,7 @@ def of_three_heads(rows):
 
 
 def report(rows):
-    """Return no figure, and a text that says what the runs came to, with the tables."""
+    """Return the figure, and a text that says what the runs came to, with the tables."""
     text = [
         "Runs that find both groupings, with the 95% interval.\n\n" + comparison(rows)
     ]
@@ -206,7 +253,7 @@ def report(rows):
     chosen = balances(rows)
     if chosen:
         text.append("The balance was chosen by these runs.\n\n" + chosen)
-    return {}, "\n\n".join(text)
+    return {"home.png": plot(rows)}, "\n\n".join(text)
 
 
 QUESTION = sweep.Question(
@@ -219,7 +266,7 @@ QUESTION = sweep.Question(
     settings=runs.Settings(),
     fixed=runs.FIXED,
     files=("controls", "monai"),
-    default=tuple(UNETS_HOME),
+    default=tuple(LOSSES),
 )
 
 if __name__ == "__main__":
