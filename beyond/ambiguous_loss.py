@@ -12,8 +12,8 @@ P is where <P, S> + epsilon entropy(P) - tau KL(sums of the rows || even) is lar
 each column sums to the weight of its truth. S are the scores. Epsilon and tau are
 measured in the spread of the scores, so that their scale plays no part. With tau = 0 this
 is the smooth maximum over the decisions, with tau without bound it is smooth matching.
-At the default balance a decision that is behind for every truth still answers for a
-third of them, however far it is behind. Two decisions of which each is ahead for one of
+At the default balance, of two decisions, one that is equally far behind for every truth
+still answers for a third of them, however far that is. Two decisions of which each is ahead for one of
 two truths answer for that one alone.
 
 This file needs nothing but PyTorch, 2.4 or newer: copy it.
@@ -26,10 +26,11 @@ import torch
 
 FLOOR = 1e-6  # pixels: an instance that is empty in mask and truth has IoU 1, not 0/0
 EPSILON = 0.03  # weight of the entropy, in units of the spread
-# Rounds in which P is found. At a balance of 3 P is then as near as this to where many
-# more rounds would take it: the differences of all entries, which sum to 1, add up to
-# 0.06 at most (on batches of trainings).
+# Rounds in which P is found. At a balance of 3 the differences from where many more
+# rounds would take P, whose entries sum to 1, then add up to 0.06 at most on batches of
+# trainings, and to 0.12 on random scores.
 ROUNDS = 30
+TINY = 1e-300  # of a part, so that its logarithm is finite
 STEP = 1.7  # of the prices, in units of a plain round: above 1 it takes fewer rounds
 
 
@@ -198,8 +199,9 @@ def shares(scores, weights, tau, epsilon=EPSILON, rounds=ROUNDS):
         soft = max(epsilon, 0.85**k)  # from 1 down to epsilon
         power = 1.0 if tau == math.inf else tau / (tau + soft)
         parts = torch.softmax((scores - prices) / soft, 0) @ weights  # (D, 1)
+        logs = parts.clamp(min=TINY).log()
         # The price of a plain round is power (price + soft log(part)). STEP goes further.
-        prices.mul_(1 + STEP * (power - 1)).add_(parts.log(), alpha=STEP * power * soft)
+        prices.mul_(1 + STEP * (power - 1)).add_(logs, alpha=STEP * power * soft)
     P = weights.T * torch.softmax((scores - prices) / epsilon, 0)  # (D, nG)
     return P.view(D, n, G).transpose(0, 1)
 

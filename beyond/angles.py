@@ -359,7 +359,7 @@ QUESTION = sweep.Question(
     loss=loss,
     report=report,
     settings=SETTINGS,
-    fixed={"exact": EXACT},
+    fixed={"exact": EXACT, **rules.OF_THE_LOSS},
     default=tuple(NETWORKS),
     once=train_once,
 )

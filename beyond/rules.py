@@ -104,7 +104,8 @@ def over_batch(scores, weights):
 
 def first_frozen(scores, weights, share, progress):
     """Decision 1 is trained alone for a first share of the training (after Schmidt et
-    al. 2022). Then its scores have no gradient, and the better decision counts."""
+    al. 2022). Then its scores have no gradient, and the better decision counts. What two
+    heads share is still trained by the other one."""
     if progress < share:
         return (weights * scores[:, 0]).sum(1)
     frozen = torch.cat((scores[:, :1].detach(), scores[:, 1:]), 1)  # (n, D, G)
@@ -165,6 +166,12 @@ def take_home(scores, weights, balance):
     return n * (P.to(scores.device, scores.dtype) * scores).sum((1, 2))
 
 
+# With what rows by the loss to take home are made, which an untrained network hardly shows.
+OF_THE_LOSS = {
+    "epsilon": ambiguous_loss.EPSILON,
+    "rounds": ambiguous_loss.ROUNDS,
+    "step": ambiguous_loss.STEP,
+}
 OF_TWO = ("order", "relaxed", "capped", "released", "shared", "transport")
 
 

@@ -225,11 +225,11 @@ def lived(rows, name, seeds=None):
     return own
 
 
-def paired(rows, one, other, number):
-    """Return a number of the runs of two variants, on the seeds on which neither died: two
-    arrays."""
-    rivals = {row["seed"]: row[number] for row in lived(rows, other)}
-    own = [row for row in lived(rows, one) if row["seed"] in rivals]
+def paired(rows, one, other, number, seeds):
+    """Return a number of the runs of two variants, on those of the seeds on which neither
+    died: two arrays."""
+    rivals = {row["seed"]: row[number] for row in lived(rows, other, seeds)}
+    own = lived(rows, one, rivals.keys())
     ours = np.array([row[number] for row in own])
     theirs = np.array([rivals[row["seed"]] for row in own])
     return ours, theirs

@@ -317,6 +317,9 @@ def arguments(question, argv=None):
     add("--rows", type=Path, help="folder of rows to draw in place of beyond/rows")
     add("--device", choices=("cpu", "cuda"), default="cpu", help="cpu unless said")
     add("--workers", type=count, metavar="N", help="runs at once, else one a core")
+    if question.once is not None:
+        text = "one run and its picture; --train --help lists its settings"
+        add("--train", action="store_true", help=text)
     args = parser.parse_args(argv)
     args.train = bool(args.variants or args.seeds or args.anew)
     args.variants = args.variants.split(",") if args.variants else question.default

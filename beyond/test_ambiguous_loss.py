@@ -114,6 +114,27 @@ def test_few_rounds_come_near_to_the_shares_of_many(balance):
     assert (few - many).abs().sum() < 0.05
 
 
+@pytest.mark.parametrize("D, G", [(2, 2), (3, 1), (4, 2), (6, 1)])
+def test_few_rounds_come_near_enough_for_any_number_of_decisions(D, G):
+    generator = torch.Generator().manual_seed(D)
+    for _ in range(50):
+        scores = torch.randn(4, D, G, generator=generator).double()
+        ahead, spread = module.centre(scores, even(4, G))
+        few = shares(ahead / spread, even(4, G), 3.0)
+        many = shares(ahead / spread, even(4, G), 3.0, rounds=600)
+        assert (few - many).abs().sum() < 0.13
+
+
+@pytest.mark.parametrize("balance", [0.0, 0.01, 3.0])
+def test_one_decision_of_many_that_is_far_behind_leaves_all_shares_finite(balance):
+    scores = torch.ones(1, 60, 2).double()
+    scores[:, 0] = 0
+    ahead, spread = module.centre(scores, even(1, 2))
+    P = shares(ahead / spread, even(1, 2), balance)
+    assert P.isfinite().all()
+    assert P.sum() == pytest.approx(1)
+
+
 def test_each_truth_is_answered_for_whole_and_at_infinity_by_all_alike():
     P = answers(random(5, 3, 2), balance=math.inf)
     assert torch.allclose(P.sum(1), even(5, 2))

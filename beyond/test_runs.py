@@ -119,6 +119,14 @@ def test_instances_that_are_shuffled_are_put_in_order_again():
     assert torch.equal(runs.in_order(shuffled, parts), truths)
 
 
+@pytest.mark.parametrize("change", [{"shown": 0.5}, {"shuffled": True}])
+def test_a_run_is_trained_with_what_its_variant_says(change):
+    coin = replace(runs.TWO_HEADS, coin="shown" in change)
+    as_usual = runs.run(coin, 3, QUICK, "cpu")
+    changed = runs.run(replace(coin, **change), 3, QUICK, "cpu")
+    assert changed["decisions"] != as_usual["decisions"]
+
+
 def test_without_an_order_a_shuffled_truth_costs_nothing():
     v = replace(runs.TWO_HEADS, shuffled=True, rule="unordered", number=3.0)
     _, parts = data.sample(4, generator(0))
