@@ -252,3 +252,15 @@ def test_where_the_overlap_is_seen_the_common_region_alone_is_brighter():
     expected = (parts.sum(1) + 0.5 * parts[:, 1])[:, None]
     assert torch.equal(images, expected)
     assert torch.equal(digits.sample(20, rng(10), noise=0)[1], parts)
+
+
+def test_the_readme_has_the_planned_test_of_the_rows():
+    question = digits.QUESTION
+    rows = sweep.recorded(question, sweep.ROWS)
+    fitting, _, wrong = sweep.sorted_out(question, rows, digits.SETTINGS, "cpu")
+    assert wrong == ""
+    _, text = digits.report(sweep.distinct(fitting))
+    assert "Mean -0.268,\nfrom -0.366 to -0.102, 10 pairs" in text
+    readme = (sweep.ROWS.parent / "README.md").read_text(encoding="utf-8")
+    words = " ".join(readme.split())
+    assert "-0.268 (from -0.366 to -0.102; exact sign-flip test, p = 0.002)" in words

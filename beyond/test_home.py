@@ -1,7 +1,7 @@
 """The loss to take home is counted against what it replaces.
 python -m pytest beyond/test_home.py"""
 
-from beyond import controls, home, runs
+from beyond import controls, home, runs, sweep
 
 
 def made_up(found, outcome="left + right", lead=0.5):
@@ -50,3 +50,37 @@ def test_a_run_is_that_of_the_controls_and_has_readings():
     assert step == 10 and 0 <= lead <= 1 and parting > 0
     expected = runs.run(controls.VARIANTS["dual"], 3, s, "cpu")
     assert {**row, "seconds": 0} == {**expected, "seconds": 0}
+
+
+def test_the_readme_has_the_counts_of_the_rows():
+    question = home.QUESTION
+    rows = sweep.recorded(question, sweep.ROWS)
+    fitting, _, wrong = sweep.sorted_out(question, rows, question.settings, "cpu")
+    assert wrong == ""
+    found = sweep.distinct(fitting)
+    readme = (sweep.ROWS.parent / "README.md").read_text(encoding="utf-8")
+    for x in home.LINES:
+        counts = []
+        for key in (x.maximum, x.replaced, x.ours):
+            own = sweep.of(found, key)
+            successes = sum(row.get("found", False) for row in own)
+            counts.append(f"{successes}/{len(own)}" if own else "")
+        if any(counts):
+            line = f"| {x.network} | {x.world} | {' | '.join(counts)} |"
+            assert line.replace("|  |", "| |") in readme
+
+
+def successes(form):
+    """How many of the runs by which the balance was chosen succeed, by balance. form is
+    how their keys go on, "home" in the first form of the loss."""
+    folder = sweep.ROWS / "seeds_1000_1007"
+    total = dict.fromkeys(home.BALANCES, 0)
+    for row in sweep.read(folder / "home.jsonl") + sweep.read(folder / "rotated.jsonl"):
+        if f"-{form}" in row["variant"]:
+            total[row["change"]["number"]] += row.get("pairs", row.get("found")) > 0.5
+    return total
+
+
+def test_the_balance_was_chosen_as_the_readme_says():
+    assert successes("home") == {1: 28, 3: 21, 10: 22}
+    assert successes("loss") == {1: 24, 3: 24, 10: 22}
