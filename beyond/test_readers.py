@@ -232,3 +232,18 @@ def test_the_script_trains_two_networks_and_draws_them(
     assert (tmp_path / "readers.png").stat().st_size > 5000
     with pytest.raises(SystemExit, match="error: seed must be from 0"):
         sweep.main(readers.QUESTION, ["--train", "--seed", "-1"])
+
+
+def test_the_readme_has_the_planned_tests_of_the_rows():
+    question = readers.QUESTION
+    rows = sweep.recorded(question, sweep.ROWS)
+    fitting, _, wrong = sweep.sorted_out(question, rows, readers.SETTINGS, "cpu")
+    assert wrong == ""
+    _, text = readers.report(sweep.distinct(fitting))
+    assert "| heads-loss | heads | -0.127 | 10 of 10 | 0.002 | 0.0078 |" in text
+    readme = (sweep.ROWS.parent / "README.md").read_text(encoding="utf-8")
+    assert "| against the maximum | -0.127 | 10 of 10 | 0.0078 |" in readme
+    assert (
+        "| four heads, ambiguous_loss | 0.081 | 0.828 | 0.842 | 0.094 | 0.102 |"
+        in readme
+    )
