@@ -334,7 +334,7 @@ def inner_tie(loss, low, high):
     """Check that two shares tie and that 1/2 is a maximum between them."""
     found = says(loss, f"{low} or {high}", "toss-up")
     assert len(found["best"]) == 4  # each instance has the one or the other
-    sides = [side[0] for side in found["parts_to"]]
+    sides = [side[0] for side in found["sides"]]
     assert sides == pytest.approx([low, high], abs=0.01)
     assert "1/2 is a maximum" in "\n".join(told.described("mine", found))
 
@@ -347,15 +347,13 @@ def test_inner_ties_are_named_and_a_maximum_at_one_half_parts():
 def test_one_half_may_be_a_maximum_between_ends_that_tie():
     found = predict(lambda p, t: ((p - t).abs() + 0.001).log())
     assert found["kind"] == "ends tie"
-    assert found["parts_to"] == [[0, 0], [1, 1]]
+    assert found["sides"] == [[0, 0], [1, 1]]
 
 
 def test_with_one_truth_its_owner_gets_all_and_no_other_does():
     found = says(losses.focal, [1, 0], "one owner", truths=[[1, 0]])
-    assert (
-        "nothing here: one truth leaves nothing open"
-        in told.described("focal", found, [[1, 0]])[-1]
-    )
+    last = told.described("focal", found, [[1, 0]])[-1]
+    assert "nothing here: one truth leaves nothing open" in last
 
 
 def lovasz_by_channel(pred, target):

@@ -45,6 +45,7 @@ def known(name):
 def table(parts, truths, priors):
     """What each of the losses does with these truths: the lines of a table in Markdown,
     one at a time."""
+    # What is wrong with truths or priors is said before the first line.
     repeats(priors, len(checked_truths(truths, len(parts) - 1)))
     yield "| loss | best share | goes to | cut |"
     yield "| --- | --- | --- | --- |"
@@ -158,10 +159,10 @@ class OneLine(argparse.ArgumentParser):
 def parser():
     """The command line."""
     layout = argparse.RawDescriptionHelpFormatter
-    parser = OneLine(
+    line = OneLine(
         "yours", description=__doc__, formatter_class=layout, allow_abbrev=False
     )
-    add = parser.add_argument
+    add = line.add_argument
     add("loss", type=split, nargs="?", metavar="FILE.py:NAME")
     add("--masks", type=Path, nargs="+", metavar="FILE")
     add("--truths", type=shares, nargs="+", metavar="SHARE,SHARE")
@@ -174,7 +175,7 @@ def parser():
     add("--steps", type=int, default=400, metavar="N", help="training steps")
     add("--device", choices=("cpu", "cuda"), default="cpu")
     add("--out", type=Path, default=Path("out"))
-    return parser
+    return line
 
 
 def check(args):
