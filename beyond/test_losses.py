@@ -1,5 +1,4 @@
-"""What the losses of losses.py are, and the study of landing.py, against other
-computations."""
+"""The losses of losses.py and the study of landing.py against other computations."""
 
 import json
 import math
@@ -23,8 +22,7 @@ def drawn(*shape, seed=0):
 
 
 def by_hand(p, t):
-    """What losses that no library has are for one mask and its truth, lists of
-    numbers."""
+    """What losses that no library has are of one mask and its truth, two lists."""
     both = sum(a * b for a, b in zip(p, t))
     apart = sum(abs(a - b) for a, b in zip(p, t))
     sizes = sum(p) + sum(t)
