@@ -1,8 +1,7 @@
 """The forms in which a loss is called.
 
 An Understood is a loss of any form that is called in one way: with shares of masks, or
-of classes, and with truths that are masks. Which form a loss has is found out in
-understand.py."""
+of classes, and with truths that are masks. understand.py finds the form of a loss."""
 
 import contextlib
 import math
@@ -65,7 +64,7 @@ class Form:
 
 
 def classes_form(said, truth_layout="channels", last=False):
-    """The Form of a loss of classes, one of which is the background of all instances."""
+    """The Form of a loss of classes, of which one is the background."""
     said = f"classes (n, K + 1, H, W){said}"
     return Form(said, classes=True, last=last, truth_layout=truth_layout)
 
@@ -114,9 +113,8 @@ INPUTS = {
 
 
 def owned(parts, shares):
-    """Masks (G, K, H, W) made of parts (K + 1, H, W), which are own part 1, the common
-    region and own parts 2 to K. The instances have the shares (G, K) of the common
-    region."""
+    """Masks (G, K, H, W) with shares (G, K) of the common region. parts (K + 1, H, W)
+    are own part 1, the common region and own parts 2 to K."""
     own = torch.cat((parts[:1], parts[2:]))  # (K, H, W)
     return own + shares.to(parts)[:, :, None, None] * parts[1]
 
@@ -176,8 +174,7 @@ class Understood:
 
     def of_masks(self, masks, truths, background=None, least=EPS):
         """The loss of masks (n, K, H, W) that are probabilities, kept from least to 1 -
-        least. background (n, 1, H, W) is where classes that do not exclude one another
-        see it."""
+        least. Classes that do not exclude one another see a background (n, 1, H, W)."""
         masks = masks.clamp(least, 1 - least)
         if self.exclusive:
             classes = with_background(masks).clamp(min=least)
@@ -204,8 +201,7 @@ class Understood:
         return logarithms - math.log(EPS)
 
     def call(self, predictions, truths):
-        """The loss as a number, of predictions in the channels of its form and truths
-        (n, K, H, W)."""
+        """The loss of predictions in channels of its form and truths (n, K, H, W)."""
         if self.batch == "volumes":
             predictions = repeated(predictions)
             truths = repeated(truths)
@@ -222,8 +218,7 @@ class Understood:
         return torch.stack(results).mean()
 
     def result(self, predictions, truths):
-        """What the loss returns, of predictions and truths that are laid out as it
-        takes them."""
+        """What a loss returns of predictions and truths, laid out as it takes them."""
         predictions = predictions.clone()  # which a loss may change in place
         with torch.set_grad_enabled(torch.is_grad_enabled() or self.needs_gradient):
             if self.needs_gradient and not predictions.requires_grad:

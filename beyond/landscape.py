@@ -36,8 +36,7 @@ class Landscape:
         return self.parts.new_full((self.K,), share)
 
     def places_of(self, levels):
-        """All shares (M, K) of so many levels, of an exclusive loss up to a sum of
-        1."""
+        """All shares (M, K) of these levels, of an exclusive loss up to a sum of 1."""
         levels = torch.as_tensor(levels).double()
         places = torch.cartesian_prod(*[levels] * self.K).reshape(-1, self.K)
         return places[places.sum(1) < 1 + EPS] if self.u.exclusive else places
@@ -120,14 +119,12 @@ class Measured(Landscape):
 
     @property
     def apart_is_better(self):
-        """Whether shares that differ from instance to instance cost less than even
-        ones."""
+        """Whether shares that differ between instances cost less than even ones."""
         return bool(self.costs.min() < self.curve.min() - self.slack)
 
 
 def gradient(cost, x):
-    """The gradient of a cost at x, 0 where there is none. ValueError: what the loss
-    raises."""
+    """The gradient of a cost at x, 0 where there is none. ValueError: it raises."""
     x = x.clone().requires_grad_()
     with torch.enable_grad():
         try:

@@ -22,8 +22,7 @@ COCO = (
 
 @dataclass
 class Pair:
-    """Two masks that overlap: their parts (3, H, W), and what is to be said of them, in
-    lines."""
+    """The parts (3, H, W) of two masks that overlap, and lines to be said of them."""
 
     parts: torch.Tensor
     said: list
@@ -42,8 +41,7 @@ def read(path):
 
 
 def values_of(path, remarks):
-    """What a file holds, an array of any shape. Adds to the remarks. ValueError: it is
-    no file of masks."""
+    """The array that a file holds. Adds to the remarks. ValueError: it has no masks."""
     suffix = path.suffix.lower()
     if suffix == ".png":  # a lossy format, such as .jpg, does not keep two values
         with Image.open(path) as image:
@@ -155,8 +153,7 @@ def table(masks, pairs):
 
 
 def warnings(parts):
-    """What a pair with these parts (3, H, W) seems to be other than two instances, in
-    lines."""
+    """Lines of what parts (3, H, W) seem to be other than those of two instances."""
     first, b, second = parts.sum((1, 2)).tolist()
     iou = b / (first + b + second)
     if b > parts[0].numel() / 2:

@@ -3,8 +3,7 @@ training.
 
 The own parts are taken as learned. predict looks at the mean of a loss over the truths
 as a function of the shares of the common region: where it is lowest, and where its
-gradient leads an undecided network. There are two instances, or one that has the region
-or has not."""
+gradient leads an undecided network. There are two instances, or one."""
 
 import math
 from dataclasses import dataclass, replace
@@ -30,8 +29,7 @@ def pair():
 
 def from_masks(mask_a, mask_b):
     """The parts (3, H, W) of two masks (H, W), 0 where off: what only a has, what both
-    have, what only b has. ValueError: the masks do not fit, or one of the parts is
-    empty."""
+    have, what only b has. ValueError: the masks do not fit, or a part is empty."""
     a = torch.as_tensor(mask_a) != 0
     b = torch.as_tensor(mask_b) != 0
     if a.ndim != 2 or a.shape != b.shape:
@@ -54,8 +52,7 @@ class Best:
 
 
 def lowest(curve, shares, at):
-    """The share at which the parabola through a point of a curve and its neighbours is
-    lowest."""
+    """The share at which a parabola through three points of a curve is lowest."""
     if at in (0, len(curve) - 1):
         return shares[at].item()
     before, here, after = curve[at - 1 : at + 2]
@@ -66,8 +63,7 @@ def lowest(curve, shares, at):
 
 
 def valleys(scape):
-    """The stretches (first, last) of even shares that are as good as the best, with a
-    rise between one and the next."""
+    """The stretches (first, last) of best even shares, with a rise between them."""
     found = []
     rise = scape.curve.min() + 3 * scape.slack
     for at in scape.near:
@@ -119,8 +115,7 @@ def with_mixed(best, scape):
 
 
 def uneven_best(best, scape):
-    """The Best of all shares, where those that differ from instance to instance cost
-    less."""
+    """The Best of all shares, where uneven ones cost less than even ones."""
     start = scape.even(scape.shares[scape.curve.argmin()].item())
     if scape.apart_is_better:
         start = scape.places[scape.costs.argmin()].to(scape.parts)
@@ -177,8 +172,7 @@ def sides_of(scape):
 
 def end_of(scape):
     """Where the gradient leads an undecided network, shares (K,). Instances that are
-    alike end alike, unless a first lead of one of them takes it to where the cost is
-    lower."""
+    alike end alike, unless a first lead of one of them takes it to a lower cost."""
     start = scape.undecided
     end = descend(scape, start)
     stays = (end - start).abs().max() < 1e-3 and not scape.u.exclusive
@@ -232,8 +226,7 @@ def predicted(best):
 
 
 def land(u, parts, truth_masks):
-    """Where a loss that is understood leads with truths that are masks (G, K, H, W):
-    the dict that predict returns."""
+    """The dict that predict returns, of truths that are masks (G, K, H, W)."""
     scape = Measured(u, parts, truth_masks)
     best = with_mixed(even_best(scape), scape)
     best = uneven_best(best, scape)

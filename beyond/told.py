@@ -165,9 +165,8 @@ def described(name, what, truths=None):
 
 
 def draw(name, what, parts):
-    """Draw masks of parts (3, H, W), the first red, the second yellow, what both claim
-    orange, and the mean loss over their shares, of what predict returns. Returns the
-    Figure."""
+    """Draw masks of parts (3, H, W), red, yellow and, where both claim a pixel, orange,
+    and the mean loss over their shares, of what predict returns. Returns the Figure."""
     fig = Figure(figsize=(11, 5), layout="constrained")
     picture, plane = fig.subplots(1, 2)
     rgb = np.full((*parts.shape[1:], 3), 0.15)  # (H, W, 3)
@@ -185,8 +184,7 @@ def draw(name, what, parts):
 
 
 def draw_plane(fig, ax, what):
-    """Draw the mean loss in the plane of two shares, with where an undecided network
-    ends."""
+    """Draw the mean loss in the plane of two shares, and where a network ends."""
     places = np.array(what["places"])  # (M, 2)
     costs = np.array(what["costs"])
     # Walls at the ends, as those of a logarithm, would hide what lies between.

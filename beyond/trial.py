@@ -9,8 +9,7 @@ A form fits if
 
 What the loss takes is found by values alone. It takes logits if perfect masks of -20
 and 20 cost less than those of 0 and 1. Classes exclude one another, however they are
-normalised, if the others no longer matter where the right one has been raised by
-far."""
+normalised, if the others no longer matter where the right one is raised by far."""
 
 import itertools
 import math
@@ -43,9 +42,9 @@ class Reached(IntEnum):
 class Misfit(ValueError):
     """A Form that a loss does not fit: how far it came, and why it came no further."""
 
-    def __init__(self, form, reached, why):
+    def __init__(self, u, reached, why):
         super().__init__(why)
-        self.form = form
+        self.form = u.form
         self.reached = reached
 
 
@@ -85,8 +84,7 @@ class Scene:
         self.some = strength * (0.2 + noise.to(truths) / 3 + truths / 3)
 
     def inset(self, u):
-        """Perfect predictions of nearly 0 and 1, whose channels add up to what they
-        did."""
+        """Perfect predictions of nearly 0 and 1, whose channels keep their sum."""
         right = u.form.channels(self.truths)
         return EPS + (1 - right.shape[1] * EPS) * right
 
@@ -98,8 +96,7 @@ class Scene:
         return (1 - blur) * self.truths + blur / 2
 
     def cost(self, u, predictions, truths=None, seed=0):
-        """What u.call returns as a float, NaN if it raises anything. A random loss
-        draws by seed."""
+        """What u.call returns by a seed, as a float. It is NaN if u.call raises."""
         truths = self.truths if truths is None else truths
         try:
             with torch.no_grad(), seeded(seed, truths):
@@ -133,12 +130,12 @@ def that_runs(u, scene):
             reason = reason or blame(e)
             continue
         if not math.isfinite(value):
-            raise Misfit(u.form, Reached.NOT_FINITE, f"it is not finite but {value}")
+            raise Misfit(u, Reached.NOT_FINITE, f"it is not finite but {value}")
         again = scene.cost(way, undecided)
         if not math.isclose(value, again, rel_tol=1e-6, abs_tol=1e-12):
             raise ValueError(f"the loss differs from call to call: {STEADY}")
         return way
-    raise Misfit(u.form, Reached.RAISED, reason)
+    raise Misfit(u, Reached.RAISED, reason)
 
 
 def fades(u, scene):
@@ -159,8 +156,7 @@ def fades(u, scene):
 
 
 def shift_free(u, scene):
-    """Whether adding the same to all channels changes nothing, but twice as much
-    does."""
+    """Whether adding the same to all channels changes nothing, but doubling does."""
     x = u.form.channels(scene.truths) / 2 + torch.linspace(-1, 1, 64).to(scene.truths)
     here = scene.cost(u, x)
     shifted = abs(here - scene.cost(u, x + 0.7))
@@ -184,10 +180,9 @@ def reading(u, scene, logits):
     normalised = fades(u, scene)
     if normalised and not u.form.classes:
         why = "its channels exclude one another: it takes classes"
-        raise Misfit(u.form, Reached.LAYOUT, why)
+        raise Misfit(u, Reached.LAYOUT, why)
     if (u.form.flat or u.batch == "none") and rows_are_classes(u, scene):
-        why = "it takes the rows of an image for classes"
-        raise Misfit(u.form, Reached.LAYOUT, why)
+        raise Misfit(u, Reached.LAYOUT, "it takes the rows of an image for classes")
     if logits == "auto":
         logits = "yes" if takes_logits(u, scene, normalised) else "no"
     if logits == "yes":
@@ -197,9 +192,8 @@ def reading(u, scene, logits):
 
 
 def settled_inside(u, scene, part):
-    """Whether perfect predictions of 0 and 1 cost next to nothing, which no loss of
-    logits does, or more than those of 1/2, as a score does. part is how little is
-    nothing."""
+    """Whether perfect predictions of 0 and 1 cost less than a part of those of 1/2,
+    which no loss of logits does, or more than all of it, as a score does."""
     right = scene.inset(u)
     inside = scene.cost(u, right)
     half = scene.cost(u, torch.full_like(right, 0.5))
@@ -223,9 +217,8 @@ def takes_logits(u, scene, normalised):
 
 
 def bounded(u, scene):
-    """Which of INPUTS but logits: of classes log-probabilities if these cost nothing
-    where they are perfect, masks from -1 to 1 if these cost least, else
-    probabilities."""
+    """Which of INPUTS but logits: of classes log-probabilities if perfect ones cost
+    nothing, masks from -1 to 1 if these cost least, else probabilities."""
     if settled_inside(u, scene, 1e-3):
         return "probabilities"
     right = scene.inset(u)
@@ -252,19 +245,19 @@ def checked(u, scene):
     gain = most - least
     if not math.isfinite(gain):
         why = "it is not finite where masks are perfect or undecided"
-        raise Misfit(u.form, Reached.NOT_FINITE, why)
+        raise Misfit(u, Reached.NOT_FINITE, why)
     if gain <= 1e-3 * max(abs(most), abs(least)):
         why = f"perfect masks cost {least:.4g}, undecided ones {most:.4g}"
         why += ": perfect ones must cost less"
         if least > most:
             why += " (write 1 - score for a score; --logits yes for logits)"
-        raise Misfit(u.form, Reached.NO_GAIN, why)
+        raise Misfit(u, Reached.NO_GAIN, why)
     check_whose(u, scene, scene.blurred(u, blur), least + 1e-3 * gain)
     some = with_background(scene.some) if u.exclusive else scene.some
     margin = (1e-5 if u.dtype == torch.float64 else 1e-4) * gain
     if not alike(u, scene, some, some.roll(1, 0), scene.truths.roll(1, 0), margin):
         why = "images do not count alike: it must be a mean over images"
-        raise Misfit(u.form, Reached.IMAGES, why)
+        raise Misfit(u, Reached.IMAGES, why)
     if alike(u, scene, some, turned(u, some), scene.truths.roll(1, 1), margin):
         return u
     return replace(u, asymmetry="it treats one instance otherwise than another")
@@ -273,14 +266,13 @@ def checked(u, scene):
 def check_whose(u, scene, perfect, level):
     """Misfit: it does not matter which mask is whose, or how large a mask is."""
     if scene.cost_of(u, turned(u, perfect)) <= level:
-        why = "it does not count which mask is whose"
-        raise Misfit(u.form, Reached.INSTANCES, why)
+        raise Misfit(u, Reached.INSTANCES, "it does not count which mask is whose")
     if u.form.classes or u.exclusive:
         return
     larger = torch.maximum(perfect, perfect.roll((5, 5), (2, 3)))
     everything = torch.full_like(perfect, perfect.max().item())
     if max(scene.cost_of(u, larger), scene.cost_of(u, everything)) <= level:
-        raise Misfit(u.form, Reached.INSTANCES, "false alarms are free")
+        raise Misfit(u, Reached.INSTANCES, "false alarms are free")
 
 
 def turned(u, shares):

@@ -59,14 +59,10 @@ def search(first, scene, form_names, logits):
             found.append(u)
         if fitting or uneven:
             return fitting or uneven[:1]
-        if furthest(misfits).reached == Reached.INSTANCES:
+        furthest = max(misfits, key=lambda misfit: misfit.reached)
+        if furthest.reached == Reached.INSTANCES:
             break
-    raise furthest(misfits)
-
-
-def furthest(misfits):
-    """The first of those misfits that came furthest."""
-    return max(misfits, key=lambda misfit: misfit.reached)
+    raise furthest
 
 
 def arguments(loss):
@@ -86,8 +82,7 @@ def arguments(loss):
 
 
 def meaning(name):
-    """What the name of an argument says it is: "truth", "prediction" or, if it says
-    neither or both, ""."""
+    """Return "truth" or "prediction" if a name says that alone, else ""."""
     words = re.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower()  # yTrue is y_true
     truth = TRUTH.search(words)
     prediction = PREDICTION.search(words)
@@ -151,9 +146,9 @@ def understand(loss, device="cpu", logits="auto", classes="auto", order="auto"):
         check_orders(found[0][0], found[1][0], scene)
     if found:
         return found[0]
-    misfit = furthest(misfits)
-    text = f"the loss does not fit as {misfit.form.said}: {misfit}"
-    if misfit.reached == Reached.RAISED:
+    furthest = max(misfits, key=lambda misfit: misfit.reached)
+    text = f"the loss does not fit as {furthest.form.said}: {furthest}"
+    if furthest.reached == Reached.RAISED:
         text += "; write def f(pred, target): return loss(...)"
     raise ValueError(text)
 
