@@ -1,8 +1,7 @@
 """The forms in which a loss is called.
 
 An Understood is a loss of any form that is called in one way: with shares of masks, or
-of classes, and with truths that are masks. Which form a loss has is found out in
-understand.py. Copied alone this file needs torch."""
+of classes, and with truths that are masks. understand.py finds the form of a loss."""
 
 import contextlib
 import math
@@ -23,22 +22,19 @@ class Form:
     classes: bool = False  # channels are classes, of which one is the background
     last: bool = False  # the background is the last class, else the first
     flat: bool = False  # predictions have no channel
-    truths: str = "channels"  # or "flat", or of classes "indices" or "index channel"
-
-    @property
-    def masks(self):
-        return not self.classes
+    truth_layout: str = "channels"  # or flat or, of classes, indices or index channel
 
     @property
     def by_index(self):
-        return self.truths in ("indices", "index channel")
+        """Whether truths are indices of classes."""
+        return self.truth_layout in ("indices", "index channel")
 
     def channels(self, maps, background=None):
         """Maps (n, K, ...) in the channels of the form: (n, K, ...) of masks, (n, K +
         1, ...) of classes with the background first or, alone, (n K, 1 or 2, ...)."""
         if self.alone:
             maps = maps.flatten(0, 1)[:, None]
-        if self.masks:
+        if not self.classes:
             return maps
         if background is None or self.alone:
             return with_background(maps)
@@ -51,54 +47,55 @@ class Form:
         return x.roll(-1, 1) if self.last else x
 
     def lay_truths(self, truths):
-        """Truths (n, K, ...) as a loss takes them. ValueError: of an index they are no
-        0 and 1."""
+        """Truths (n, K, ...) as a loss takes them. ValueError: the loss takes indices,
+        and a truth is neither 0 nor 1."""
         truths = self.channels(truths)
         if self.last:
             truths = truths.roll(-1, 1)
-        if self.truths == "channels":
+        if self.truth_layout == "channels":
             return truths.clone()
-        if self.truths == "flat":
+        if self.truth_layout == "flat":
             return truths[:, 0].clone()
         if not ((truths == 0) | (truths == 1)).all():
             raise ValueError(
                 "truths must be 0 or 1 for a loss that takes class indices"
             )
-        return truths.argmax(1, keepdim=self.truths == "index channel")
+        return truths.argmax(1, keepdim=self.truth_layout == "index channel")
 
 
-def masks(said, **layout):
-    return Form(f"masks {said}", **layout)
+def classes_form(said, truth_layout="channels", last=False):
+    """The Form of a loss of classes, of which one is the background."""
+    said = f"classes (n, K + 1, H, W){said}"
+    return Form(said, classes=True, last=last, truth_layout=truth_layout)
 
 
-def classes(said, **layout):
-    return Form(f"classes (n, K + 1, H, W){said}", classes=True, **layout)
+def single_form(said, truth_layout="channels", flat=False):
+    """The Form of a loss of one mask in one channel."""
+    said = f"one mask at a time, {said}"
+    return Form(said, alone=True, flat=flat, truth_layout=truth_layout)
 
 
-def single(said, **layout):
-    return Form(f"one mask at a time, {said}", alone=True, **layout)
-
-
-def pairs(said, **layout):
+def pair_form(said, truth_layout="channels"):
+    """The Form of a loss of one mask and its background in two channels."""
     said = f"background and object (n K, 2, H, W){said}"
-    return Form(said, classes=True, alone=True, **layout)
+    return Form(said, alone=True, classes=True, truth_layout=truth_layout)
 
 
 FORMS = {
-    "masks": masks("(n, K, H, W)"),
-    "one-hot": classes(", the background first"),
-    "one-hot-last": classes(", the background last", last=True),
-    "indices": classes(" with truths (n, H, W)", truths="indices"),
-    "indices-last": classes(
-        ", the background last, with truths (n, H, W)", last=True, truths="indices"
+    "masks": Form("masks (n, K, H, W)"),
+    "one-hot": classes_form(", the background first"),
+    "one-hot-last": classes_form(", the background last", last=True),
+    "indices": classes_form(" with truths (n, H, W)", "indices"),
+    "indices-last": classes_form(
+        ", the background last, with truths (n, H, W)", "indices", last=True
     ),
-    "channel": classes(" with truths (n, 1, H, W)", truths="index channel"),
-    "single": single("(n K, 1, H, W)"),
-    "single-flat": single("(n K, 1, H, W) with truths (n K, H, W)", truths="flat"),
-    "squeezed": single("(n K, H, W)", flat=True, truths="flat"),
-    "pair-one-hot": pairs(""),
-    "pair-indices": pairs(" with truths (n K, H, W)", truths="indices"),
-    "pair-channel": pairs(" with truths (n K, 1, H, W)", truths="index channel"),
+    "channel": classes_form(" with truths (n, 1, H, W)", "index channel"),
+    "single": single_form("(n K, 1, H, W)"),
+    "single-flat": single_form("(n K, 1, H, W) with truths (n K, H, W)", "flat"),
+    "squeezed": single_form("(n K, H, W)", "flat", flat=True),
+    "pair-one-hot": pair_form(""),
+    "pair-indices": pair_form(" with truths (n K, H, W)", "indices"),
+    "pair-channel": pair_form(" with truths (n K, 1, H, W)", "index channel"),
 }
 TRUTHS = {"numbers": None, "booleans": torch.bool, "integers": torch.int64}
 BATCHES = {
@@ -116,9 +113,8 @@ INPUTS = {
 
 
 def owned(parts, shares):
-    """Masks (G, K, H, W) made of parts (K + 1, H, W), which are own part 1, the common
-    region and own parts 2 to K. The instances have the shares (G, K) of the common
-    region."""
+    """Masks (G, K, H, W) with shares (G, K) of the common region. parts (K + 1, H, W)
+    are own part 1, the common region and own parts 2 to K."""
     own = torch.cat((parts[:1], parts[2:]))  # (K, H, W)
     return own + shares.to(parts)[:, :, None, None] * parts[1]
 
@@ -146,20 +142,21 @@ class Understood:
     0 and 1."""
 
     loss: object
-    name: str = "masks"  # of one of FORMS
+    form_name: str = "masks"  # a key of FORMS
     input: str = "probabilities"  # one of INPUTS
     normalised: bool = False  # the channels of a pixel add up to 1
     truth_first: bool = False
-    truths: str = "numbers"  # one of TRUTHS
+    truth_type: str = "numbers"  # one of TRUTHS
     batch: str = "all"  # one of BATCHES
-    kind: torch.dtype = torch.float64  # 32 bits where the loss fails with 64
+    dtype: torch.dtype = torch.float64  # 32 bits where the loss fails with 64
     needs_gradient: bool = False  # it takes a gradient inside itself
     takes: str = ""  # which of several results
     asymmetry: str = ""  # how it treats one instance otherwise
 
     @property
     def form(self):
-        return FORMS[self.name]
+        """The Form in which the loss is called."""
+        return FORMS[self.form_name]
 
     @property
     def exclusive(self):
@@ -170,15 +167,14 @@ class Understood:
         """The loss, a number, of logits as described above."""
         if self.input == "logits" and self.exclusive:
             return self.call(logits, truths)
-        if self.input == "logits" and self.form.masks:
+        if self.input == "logits" and not self.form.classes:
             return self.call(self.form.channels(logits), truths)
         shares = logits.softmax(1) if self.exclusive else logits.sigmoid()
         return self.call(self.inputs(shares), truths)
 
     def of_masks(self, masks, truths, background=None, least=EPS):
         """The loss of masks (n, K, H, W) that are probabilities, kept from least to 1 -
-        least. background (n, 1, H, W) is where classes that do not exclude one another
-        see it."""
+        least. Classes that do not exclude one another see a background (n, 1, H, W)."""
         masks = masks.clamp(least, 1 - least)
         if self.exclusive:
             classes = with_background(masks).clamp(min=least)
@@ -190,7 +186,7 @@ class Understood:
         the loss takes, in the channels of its form."""
         if not self.exclusive:
             shares = self.form.channels(shares, background)
-        elif self.form.masks:
+        elif not self.form.classes:
             shares = shares[:, 1:]
         if self.input == "probabilities":
             return shares
@@ -201,18 +197,18 @@ class Understood:
         logarithms = shares.clamp(min=EPS).log()
         if self.input == "log-probabilities":
             return logarithms
-        return logarithms - math.log(EPS)  # from 0 up, as evidence is
+        # A softmax does not see a constant, and a loss of evidence wants it at least 0.
+        return logarithms - math.log(EPS)
 
     def call(self, predictions, truths):
-        """The loss as a number, of predictions in the channels of its form and truths
-        (n, K, H, W)."""
+        """The loss of predictions in channels of its form and truths (n, K, H, W)."""
         if self.batch == "volumes":
             predictions = repeated(predictions)
             truths = repeated(truths)
         predictions = self.form.lay_predictions(predictions)
         truths = self.form.lay_truths(truths.to(predictions.dtype))
-        if self.truths != "numbers":
-            truths = truths.to(TRUTHS[self.truths])
+        if self.truth_type != "numbers":
+            truths = truths.to(TRUTHS[self.truth_type])
         if self.batch in ("all", "volumes"):
             return number(self.result(predictions, truths))
         results = []
@@ -222,8 +218,7 @@ class Understood:
         return torch.stack(results).mean()
 
     def result(self, predictions, truths):
-        """What the loss returns, of predictions and truths that are laid out as it
-        takes them."""
+        """What a loss returns of predictions and truths, laid out as it takes them."""
         predictions = predictions.clone()  # which a loss may change in place
         with torch.set_grad_enabled(torch.is_grad_enabled() or self.needs_gradient):
             if self.needs_gradient and not predictions.requires_grad:
@@ -239,8 +234,8 @@ def repeated(maps):
 
 
 def number(result):
-    """What a loss returns as one number: of several the first, of a dict see
-    counted. ValueError: it is no real number."""
+    """What a loss returns as one number: of several the first, of a dict the sum of
+    what counts. ValueError: it is no real number."""
     if isinstance(result, dict):
         numbers = [number(result[name]) for name in counted(result)]
         return torch.stack(numbers).sum()

@@ -1,8 +1,7 @@
 """Masks of your own, read from files, and how two of them overlap.
 
 A file is .npy or .png. It holds one mask (H, W) or several: (n, H, W), (H, W, n) as
-COCO decodes them, or (n, 1, H, W). What is not plainly a mask of two values is said.
-Copied with predict.py and what that needs, this file needs Pillow too."""
+COCO decodes them, or (n, 1, H, W). What is not plainly a mask of two values is said."""
 
 import math
 from dataclasses import dataclass
@@ -23,8 +22,7 @@ COCO = (
 
 @dataclass
 class Pair:
-    """Two masks that overlap: their parts (3, H, W), and what is to be said of them, in
-    lines."""
+    """The parts (3, H, W) of two masks that overlap, and lines to be said of them."""
 
     parts: torch.Tensor
     said: list
@@ -43,10 +41,9 @@ def read(path):
 
 
 def values_of(path, remarks):
-    """What a file holds, an array of any shape. Adds to the remarks. ValueError: it is
-    no file of masks."""
+    """The array that a file holds. Adds to the remarks. ValueError: it has no masks."""
     suffix = path.suffix.lower()
-    if suffix == ".png":  # what compresses with a loss has no masks
+    if suffix == ".png":  # a lossy format, such as .jpg, does not keep two values
         with Image.open(path) as image:
             return pixels_of(image, remarks)
     if suffix != ".npy":
@@ -146,20 +143,17 @@ def table(masks, pairs):
         "| masks | own pixels of the first | shared, b | of the second | b/P | IoU |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    for b, i, j in pairs[:SHOWN]:
+    for b, i, j in pairs:
         first = int(masks[i].sum()) - b
         second = int(masks[j].sum()) - b
         ratios = f"{b / first:.2f}, {b / second:.2f}"
         iou = b / (first + b + second)
         lines.append(f"| {i}, {j} | {first} | {b} | {second} | {ratios} | {iou:.2f} |")
-    if len(pairs) > SHOWN:
-        lines.append(f"There are {len(pairs) - SHOWN} more pairs that share less.")
     return lines
 
 
 def warnings(parts):
-    """What a pair with these parts (3, H, W) seems to be other than two instances, in
-    lines."""
+    """Lines of what parts (3, H, W) seem to be other than those of two instances."""
     first, b, second = parts.sum((1, 2)).tolist()
     iou = b / (first + b + second)
     if b > parts[0].numel() / 2:
@@ -171,8 +165,8 @@ def warnings(parts):
 
 
 def thinned(parts):
-    """Parts (3, H, W) with one pixel in step^2, so that the longer side has 64 or,
-    where a part would be lost, more."""
+    """Parts (3, H, W) in fewer pixels, picked evenly. The longer side has 64 or, where
+    a part would be lost, more."""
     step = math.ceil(max(parts.shape) / 64)
     while not parts[:, ::step, ::step].any(-1).any(-1).all():
         step -= 1
@@ -196,9 +190,16 @@ def pair_of(paths):
     pairs = overlaps(masks)
     if not pairs and len(masks) > 2:
         raise ValueError("no two of the masks overlap in part")
-    i, j = pairs[0][1:] if pairs else (0, 1)
+    if pairs:
+        _, i, j = pairs[0]
+    else:  # from_masks says which part of the two is empty
+        i, j = 0, 1
     parts = from_masks(masks[i], masks[j])
-    said += [*table(masks, pairs), COCO, *warnings(parts)]
+    said += table(masks, pairs[:SHOWN])
+    if len(pairs) > SHOWN:
+        said.append(f"There are {len(pairs) - SHOWN} more pairs that share less.")
+    said.append(COCO)
+    said += warnings(parts)
     few = thinned(parts)
     if few.shape != parts.shape:
         step = round(parts.numel() / few.numel())

@@ -3,9 +3,7 @@ training.
 
 The own parts are taken as learned. predict looks at the mean of a loss over the truths
 as a function of the shares of the common region: where it is lowest, and where its
-gradient leads an undecided network. There are two instances, or one that has the region
-or has not. Copied with forms.py, trial.py, understand.py and landscape.py this
-file needs torch."""
+gradient leads an undecided network. There are two instances, or one."""
 
 import math
 from dataclasses import dataclass, replace
@@ -13,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from beyond.forms import EPS, Understood, owned
-from beyond.landscape import Landscape
+from beyond.landscape import Landscape, Measured
 from beyond.understand import understand
 
 MARGIN = 0.04  # shares differ by so much from network to network
@@ -31,8 +29,7 @@ def pair():
 
 def from_masks(mask_a, mask_b):
     """The parts (3, H, W) of two masks (H, W), 0 where off: what only a has, what both
-    have, what only b has. ValueError: the masks do not fit, or one of the parts is
-    empty."""
+    have, what only b has. ValueError: the masks do not fit, or a part is empty."""
     a = torch.as_tensor(mask_a) != 0
     b = torch.as_tensor(mask_b) != 0
     if a.ndim != 2 or a.shape != b.shape:
@@ -55,19 +52,18 @@ class Best:
 
 
 def lowest(curve, shares, at):
-    """The share near a point of a curve at which it is lowest, of the parabola through
-    three."""
+    """The share at which a parabola through three points of a curve is lowest."""
     if at in (0, len(curve) - 1):
         return shares[at].item()
     before, here, after = curve[at - 1 : at + 2]
     bow = (before - 2 * here + after).clamp(min=1e-12)
     steps = ((before - after) / (2 * bow)).clamp(-1, 1)  # no farther, where it is noisy
-    return (shares[at] + steps * shares[1]).item()
+    spacing = shares[1] - shares[0]
+    return (shares[at] + steps * spacing).item()
 
 
 def valleys(scape):
-    """The stretches (first, last) of even shares that are as good as the best, with a
-    rise between one and the next."""
+    """The stretches (first, last) of best even shares, with a rise between them."""
     found = []
     rise = scape.curve.min() + 3 * scape.slack
     for at in scape.near:
@@ -119,8 +115,7 @@ def with_mixed(best, scape):
 
 
 def uneven_best(best, scape):
-    """The Best of all shares, where those that differ from instance to instance cost
-    less."""
+    """The Best of all shares, where uneven ones cost less than even ones."""
     start = scape.even(scape.shares[scape.curve.argmin()].item())
     if scape.apart_is_better:
         start = scape.places[scape.costs.argmin()].to(scape.parts)
@@ -148,8 +143,9 @@ def descend(scape, shares):
         slope = scape.slope(shares)
         if exclusive:
             slope = slope - (shares * slope).sum()
-        way = -slope.sign().where(slope.abs() > scape.level, 0)
-        step = (step / 2).where(way * before < 0, (1.3 * step).clamp(max=3))
+        way = torch.where(slope.abs() > scape.level, -slope.sign(), 0)
+        longer = (1.3 * step).clamp(max=3)
+        step = torch.where(way * before < 0, step / 2, longer)
         logits = (logits + way * step).clamp(-14, 14)
         before = way
         old = shares
@@ -158,7 +154,8 @@ def descend(scape, shares):
             shares = torch.cat((logits.new_zeros(1), logits)).softmax(0)[1:]
         if (shares - old).abs().max() < 1e-4:
             break
-    return shares.where(shares > 0.002, 0).where(shares < 0.998, 1).detach()
+    shares = torch.where(shares > 0.002, shares, 0)
+    return torch.where(shares < 0.998, shares, 1).detach()
 
 
 def sides_of(scape):
@@ -175,8 +172,7 @@ def sides_of(scape):
 
 def end_of(scape):
     """Where the gradient leads an undecided network, shares (K,). Instances that are
-    alike end alike, unless a first lead of one of them takes it to where the cost is
-    lower."""
+    alike end alike, unless a first lead of one of them takes it to a lower cost."""
     start = scape.undecided
     end = descend(scape, start)
     stays = (end - start).abs().max() < 1e-3 and not scape.u.exclusive
@@ -229,9 +225,9 @@ def predicted(best):
     return best.shares[0] if best.kind in ("one owner", "uneven") else best.shares[0][0]
 
 
-def land(u, parts, truths):
-    """Where a loss that is understood leads: the dict that predict returns."""
-    scape = Landscape(u, parts, truths).measure()
+def land(u, parts, truth_masks):
+    """The dict that predict returns, of truths that are masks (G, K, H, W)."""
+    scape = Measured(u, parts, truth_masks)
     best = with_mixed(even_best(scape), scape)
     best = uneven_best(best, scape)
     within = 0.0
@@ -243,13 +239,13 @@ def land(u, parts, truths):
         "predicted": predicted(best),
         "kind": best.kind,
         "slides_to": shares if max(shares) - min(shares) >= 0.01 else shares[0],
-        "parts_to": sides_of(scape),
+        "sides": sides_of(scape),
         "cut": cut(shares, u.exclusive, MARGIN + 2 * within),
         "best": best.shares,
         "input": u.input,
         "order": "truth-first" if u.truth_first else "pred-first",
-        "classes": u.name,
-        "truths": u.truths,
+        "classes": u.form_name,
+        "truths": u.truth_type,
         "batch": u.batch,
         "exclusive": u.exclusive,
         "asymmetry": u.asymmetry,
@@ -266,28 +262,29 @@ def land(u, parts, truths):
 
 def brief(answer):
     """What a second answer needs to say, of a dict as land returns it."""
-    keys = ("classes", "input", "predicted", "kind", "slides_to", "parts_to", "cut")
+    keys = ("classes", "input", "predicted", "kind", "slides_to", "sides", "cut")
     return {key: answer[key] for key in keys}
 
 
-def alone(u, parts, truths):
+def alone(u, parts, truth_masks):
     """What land returns, in brief, for one image a batch. None: it is the same, since a
-    batch of truths costs what its images cost one by one, in the mean."""
-    if len(truths) == 1 or u.batch != "all":
+    batch of truths (G, K, H, W) costs what its images cost one by one, in the mean."""
+    if len(truth_masks) == 1 or u.batch != "all":
         return None
     one = replace(u, batch="one")
-    together = Landscape(u, parts, truths)
-    apart = Landscape(one, parts, truths)
+    together = Landscape(u, parts, truth_masks)
+    apart = Landscape(one, parts, truth_masks)
     shares = torch.linspace(0.2, 0.7, together.K).to(parts) / together.K
     same = math.isclose(together.cost(shares), apart.cost(shares), rel_tol=1e-5)
-    return None if same or together.random else brief(land(one, parts, truths))
+    return None if same or together.random else brief(land(one, parts, truth_masks))
 
 
 def checked_parts(parts):
     """Parts (K + 1, H, W) with 64 bits, those of pair() by default. ValueError: they
-    are none."""
+    are not two or three masks of 0 and 1, one is empty, or they overlap."""
     parts = torch.as_tensor(pair() if parts is None else parts).double()
-    if parts.ndim != 3 or len(parts) not in (2, 3) or not binary(parts):
+    binary = ((parts == 0) | (parts == 1)).all()
+    if parts.ndim != 3 or len(parts) not in (2, 3) or not binary:
         shape = tuple(parts.shape)
         raise ValueError(f"parts must be 2 or 3 masks (K + 1, H, W), got {shape}")
     if not parts.any(-1).any(-1).all() or parts.sum(0).max() > 1:
@@ -295,25 +292,22 @@ def checked_parts(parts):
     return parts
 
 
-def binary(masks):
-    return bool(((masks == 0) | (masks == 1)).all())
-
-
 def checked_truths(truths, K):
-    """Truths (G, K), by default each of two instances the owner once, or one of one
-    that is and is not. ValueError: they are none."""
+    """Truths as shares (G, K). By default each of two instances is the owner once, or
+    one of one is and is not. ValueError: they are not (G, K), or not from 0 to 1."""
     usual = [[1], [0]] if K == 1 else [[1, 0], [0, 1]]
-    truths = torch.tensor(usual if truths is None else truths).double()
-    inside = truths.ndim == 2 and len(truths) and ((truths >= 0) & (truths <= 1)).all()
-    if not inside or truths.shape[1] != K:
+    shares = torch.tensor(usual if truths is None else truths).double()  # (G, K)
+    inside = ((shares >= 0) & (shares <= 1)).all()
+    if shares.ndim != 2 or shares.shape[1] != K or not len(shares) or not inside:
         text = f"truths must be (G, {K}) shares from 0 to 1"
-        raise ValueError(f"{text}, got {truths.tolist()}")
-    return truths
+        raise ValueError(f"{text}, got {shares.tolist()}")
+    return shares
 
 
 def repeats(priors, G):
     """How often each of G truths is taken, so that their shares are the priors, to a
-    hundredth: (G,). ValueError: priors that are none."""
+    hundredth: (G,). ValueError: the priors are not G numbers from 0 up, or one of them
+    is less than a hundredth of their sum."""
     if priors is None:
         return torch.ones(G, dtype=torch.long)
     if len(priors) != G or min(priors) < 0 or not 0 < sum(priors) < math.inf:
@@ -340,30 +334,33 @@ def predict(loss, parts=None, *, truths=None, priors=None, **how):
     that are as good; kind: "ends tie", "one end", "in between", "inner tie", "flat",
     "one owner" or "uneven"; predicted: best in one number or word, or a share for each
     instance. slides_to: where the gradient leads undecided masks, one share or one for
-    each instance; parts_to: the shares on either side of 1/2, if 1/2 is a maximum. cut:
+    each instance; sides: the shares on either side of 1/2, if 1/2 is a maximum. cut:
     what a cut at 1/2 makes of that, or the largest class, "given", "not given",
     "toss-up", "one owner" or one of these for each. gradient: whether there is one.
     input, order, classes, truths, batch, exclusive, asymmetry, takes, random: how the
     loss is understood. within: of a random loss, how exact the best share is. others:
     the same in brief for other ways to understand it that lead to another cut. alone:
     the same in brief with one image a batch, if the loss pools a batch. ValueError:
-    parts, truths or priors that are none; a loss that is not understood, not finite, or
-    another at every call; what it raises."""
+    parts, truths or priors are not as said here; the loss is not understood, is not
+    finite, is another at every call, or raises."""
     parts = checked_parts(parts)
-    owners = checked_truths(truths, len(parts) - 1)
-    owners = owners.repeat_interleave(repeats(priors, len(owners)), 0).to(parts)
-    masks = owned(parts, owners)  # (G, K, H, W)
-    known = [loss]
-    if not isinstance(loss, Understood):
-        known = understand(loss, parts.device, **how)
+    shares = checked_truths(truths, len(parts) - 1)
+    times = repeats(priors, len(shares))
+    truth_shares = shares.repeat_interleave(times, 0).to(parts)  # (G, K)
+    truth_masks = owned(parts, truth_shares)  # (G, K, H, W)
+    if isinstance(loss, Understood):
+        understood = [loss]
+    else:
+        understood = understand(loss, parts.device, **how)
     answers = []
     failed = None
-    for u in known:
+    for u in understood:
         try:
-            if u.exclusive and owners.sum(1).max() > 1:
+            if u.exclusive and truth_shares.sum(1).max() > 1:
                 text = "truths must give a pixel to one owner at most for this loss"
                 raise ValueError(text)
-            answers.append(land(u, parts, masks) | {"alone": alone(u, parts, masks)})
+            answer = land(u, parts, truth_masks)
+            answers.append(answer | {"alone": alone(u, parts, truth_masks)})
         except ValueError as e:
             failed = failed or e
     if not answers:

@@ -1,5 +1,4 @@
-"""What the losses of losses.py are, and the study of landing.py, against other
-computations."""
+"""The losses of losses.py and the study of landing.py against other computations."""
 
 import json
 import math
@@ -23,8 +22,7 @@ def drawn(*shape, seed=0):
 
 
 def by_hand(p, t):
-    """What losses that no library has are for one mask and its truth, lists of
-    numbers."""
+    """What losses that no library has are of one mask and its truth, two lists."""
     both = sum(a * b for a, b in zip(p, t))
     apart = sum(abs(a - b) for a, b in zip(p, t))
     sizes = sum(p) + sum(t)
@@ -164,7 +162,7 @@ def test_a_loss_of_ours_is_understood_as_it_is_called(name):
     tried = understand(LOSSES[name])[0]
     assert tried.input == u.input
     assert tried.exclusive == u.exclusive
-    assert tried.name == u.name
+    assert tried.form_name == u.form_name
 
 
 def three_pairs():
@@ -186,9 +184,8 @@ def test_the_better_decision_or_the_better_pairing_counts(name, rule):
         decisions = training.with_zero(decisions)
         right = training.with_zero(right)
     best = u(right.flatten(0, 1), truths.flatten(0, 1)).item()
-    assert training.objective(u, decisions, truths, rule).item() == pytest.approx(
-        best, abs=1e-5
-    )
+    cost = training.objective(u, decisions, truths, rule).item()
+    assert cost == pytest.approx(best, abs=1e-5)
     alike = decisions[:, [0, 0]]
     assert training.objective(u, alike, truths, rule) > best + 1e-3
 

@@ -41,43 +41,56 @@ def test_a_picture_of_any_case_is_read(tmp_path):
     assert np.array_equal(read(tmp_path / "a.PNG")[0], A[None])
 
 
+def is_a(path, said):
+    """Check that a file is read as the mask A, with a remark that says this."""
+    found, remarks = read(path)
+    assert np.array_equal(found, A[None])
+    assert said in remarks[0]
+
+
 def test_a_picture_that_was_compressed_is_cut_at_half_and_said_so(tmp_path):
     saved(tmp_path, (A * 255).astype(np.uint8), "a.jpg")
     blurred = np.asarray(Image.open(tmp_path / "a.jpg"))
     assert (blurred > 0).sum() > A.sum()  # what is not 0 is more than the mask
-    found, remarks = read(saved(tmp_path, blurred, "a.png"))
-    assert np.array_equal(found, A[None])
-    assert "cut at" in remarks[0]
+    is_a(saved(tmp_path, blurred, "a.png"), "cut at")
 
 
-def test_a_palette_an_alpha_and_logits_are_named(tmp_path):
+def test_the_first_colour_of_a_palette_is_the_background(tmp_path):
     palette = Image.fromarray(A.astype(np.uint8), "P")
     palette.putpalette([200, 200, 200, 10, 10, 10])  # the background is bright
     palette.save(tmp_path / "palette.png")
-    found, remarks = read(tmp_path / "palette.png")
-    assert np.array_equal(found, A[None])
-    assert "first colour" in remarks[0]
+    is_a(tmp_path / "palette.png", "first colour")
+
+
+def test_an_alpha_is_the_mask_where_the_colour_is_everywhere_the_same(tmp_path):
     colours = np.zeros((20, 24, 4), np.uint8)
     colours[..., 3] = A * 255
-    found, remarks = read(saved(tmp_path, colours, "alpha.png"))
-    assert np.array_equal(found, A[None])
-    assert "alpha is taken for the mask" in remarks[0]
-    steps = np.linspace(2, 6, 24) * np.where(A, 1, -2)
-    found, remarks = read(saved(tmp_path, steps))
-    assert np.array_equal(found, A[None])
-    assert "taken for logits" in remarks[0]
-    _, remarks = read(saved(tmp_path, A * 2 - 1))
-    assert "-1 and 1" in remarks[0]
+    is_a(saved(tmp_path, colours, "alpha.png"), "alpha is taken for the mask")
 
 
-def test_a_label_map_nan_and_what_is_no_file_of_masks_are_refused(tmp_path):
+def test_values_of_both_signs_are_cut_at_0(tmp_path):
+    logits = np.linspace(2, 6, 24) * np.where(A, 1, -2)
+    is_a(saved(tmp_path, logits), "taken for logits")
+    is_a(saved(tmp_path, A * 2 - 1), "-1 and 1")
+
+
+def test_a_label_map_is_refused(tmp_path):
     with pytest.raises(ValueError, match="a label map, which cannot hold an overlap"):
         read(saved(tmp_path, A + 2 * (B & ~A)))
+
+
+def test_nan_is_refused(tmp_path):
     with pytest.raises(ValueError, match="got NaN"):
         read(saved(tmp_path, np.where(A, 1, np.nan)))
+
+
+def test_an_empty_file_is_refused(tmp_path):
     (tmp_path / "empty.npy").touch()
     with pytest.raises(ValueError, match="cannot read"):
         read(tmp_path / "empty.npy")
+
+
+def test_a_mask_without_another_is_refused(tmp_path):
     with pytest.raises(ValueError, match="masks must be two or more of one size"):
         pair_of([saved(tmp_path, A)])
 
@@ -90,14 +103,22 @@ def test_the_pair_that_shares_most_is_taken_of_many(tmp_path):
     assert own.said[2].startswith("| 0, 3 | 15 | 49 | 15 |")
 
 
-def test_inverted_masks_and_two_annotations_of_one_object_are_named(tmp_path):
-    own = pair_of([saved(tmp_path, ~np.stack((A, B)))])
-    assert "seem to be inverted" in own.said[-1]
+def last_said(folder, *masks):
+    """What is said last of masks in one file."""
+    return pair_of([saved(folder, np.stack(masks))]).said[-1]
+
+
+def test_inverted_masks_are_named(tmp_path):
+    assert "seem to be inverted" in last_said(tmp_path, ~A, ~B)
+
+
+def test_two_annotations_of_one_object_are_named(tmp_path):
     shifted = np.roll(A, 1, 0)
-    own = pair_of([saved(tmp_path, np.stack((A, shifted)))])
-    assert "they seem to annotate one object" in own.said[-1]
-    own = pair_of([saved(tmp_path, np.stack((A, B)))])
-    assert own.said[-1].startswith("COCO counts a mask")
+    assert "they seem to annotate one object" in last_said(tmp_path, A, shifted)
+
+
+def test_two_instances_that_overlap_need_no_warning(tmp_path):
+    assert last_said(tmp_path, A, B).startswith("COCO counts a mask")
 
 
 def test_a_large_pair_is_thinned_but_keeps_each_part(tmp_path):

@@ -60,8 +60,7 @@ def same(loss, plain, **how):
 
 
 def says(loss, best, cut, parts=None, **options):
-    """Check which share predict calls best and what a cut makes of it. Returns what it
-    says."""
+    """Check which share is best and what a cut makes of it. Returns what is said."""
     found = predict(loss, parts, **options)
     if not isinstance(best, str):
         best = pytest.approx(best, abs=0.005)
@@ -72,6 +71,10 @@ def says(loss, best, cut, parts=None, **options):
 
 def dice(p, t, over=(2, 3)):
     return 1 - 2 * (p * t).sum(over) / (p.sum(over) + t.sum(over)).clamp(min=1e-9)
+
+
+def truth_and_prediction(y_true, y_pred):
+    return losses.tversky_misses(y_pred, y_true)
 
 
 def tversky(pred, target):  # of all that it is given
@@ -86,12 +89,7 @@ def clamped_in_place(pred, target):
 
 
 def picked(pred, target):
-    both = pred[target].log().sum() + (1 - pred[~target]).log().sum()
-    return -both / target.numel()
-
-
-def truth_and_prediction(y_true, y_pred):
-    return losses.tversky_misses(y_pred, y_true)
+    return -torch.cat((pred[target], 1 - pred[~target])).log().mean()
 
 
 def of_both_signs(pred, target):
@@ -133,7 +131,6 @@ def weighted(p, t):
 
 
 def volume_dice(pred, target):
-    assert pred.ndim == 5
     return dice(pred.sigmoid(), target, (2, 3, 4))
 
 
@@ -194,27 +191,21 @@ def test_background_and_object_in_two_channels():
     same(second_channel, "dice", classes="pair-one-hot", input="probabilities")
 
 
-def background_dropped(pred, target):
-    return dice(pred.softmax(1)[:, :-1], target[:, :-1])
-
-
 def exponential(output, target):  # of log-probabilities
     return dice(output.exp(), F.one_hot(target, 3).movedim(-1, 1))
 
 
-def evidence(x, y):
-    a = F.softplus(x) + 1
-    return torch.digamma(a.sum(1)) - torch.digamma(a.gather(1, y[:, None])[:, 0])
-
-
 def evidence_from_zero(x, y):
-    a = x.relu() + 1
+    return evidence(x, y, torch.relu)
+
+
+def evidence(x, y, positive=F.softplus):
+    a = positive(x) + 1
     return torch.digamma(a.sum(1)) - torch.digamma(a.gather(1, y[:, None])[:, 0])
 
 
 def taylor(x, y):
-    f = 1 + x + x**2 / 2
-    return F.nll_loss((f / f.sum(1, keepdim=True)).log(), y)
+    return sums_to_one(1 + x + x**2 / 2, y)
 
 
 def sums_to_one(x, y):
@@ -271,7 +262,9 @@ def test_a_plain_dice_is_of_masks_where_the_pair_fills_the_image():
 
 
 def test_a_background_that_comes_last_and_is_dropped():
-    found = says(background_dropped, "ends tie", "not given")
+    found = says(
+        lambda p, t: dice(p.softmax(1)[:, :-1], t[:, :-1]), "ends tie", "not given"
+    )
     assert found["classes"] == "one-hot-last"
     assert "neither instance claims" in told.described("mine", found)[3]
 
@@ -307,16 +300,13 @@ def test_a_dict_of_losses_without_a_total_is_added_up():
     assert found["takes"] == "the sum of loss_mask, loss_dice"
 
 
-def first_of_two(pred, target):
-    return F.mse_loss(pred, target), pred.mean()
-
-
 def total_of_three(pred, target):
     return {"iou": pred.mean(), "loss": F.mse_loss(pred, target), "loss_of_old": 1}
 
 
 def test_of_several_results_the_first_or_the_total_counts():
-    assert says(first_of_two, 0.5, "toss-up")["takes"] == "the first"
+    two = says(lambda p, t: (F.mse_loss(p, t), p.mean()), 0.5, "toss-up")
+    assert two["takes"] == "the first"
     assert says(total_of_three, 0.5, "toss-up")["takes"] == "loss"
 
 
@@ -334,7 +324,7 @@ def inner_tie(loss, low, high):
     """Check that two shares tie and that 1/2 is a maximum between them."""
     found = says(loss, f"{low} or {high}", "toss-up")
     assert len(found["best"]) == 4  # each instance has the one or the other
-    sides = [side[0] for side in found["parts_to"]]
+    sides = [side[0] for side in found["sides"]]
     assert sides == pytest.approx([low, high], abs=0.01)
     assert "1/2 is a maximum" in "\n".join(told.described("mine", found))
 
@@ -347,15 +337,13 @@ def test_inner_ties_are_named_and_a_maximum_at_one_half_parts():
 def test_one_half_may_be_a_maximum_between_ends_that_tie():
     found = predict(lambda p, t: ((p - t).abs() + 0.001).log())
     assert found["kind"] == "ends tie"
-    assert found["parts_to"] == [[0, 0], [1, 1]]
+    assert found["sides"] == [[0, 0], [1, 1]]
 
 
 def test_with_one_truth_its_owner_gets_all_and_no_other_does():
     found = says(losses.focal, [1, 0], "one owner", truths=[[1, 0]])
-    assert (
-        "nothing here: one truth leaves nothing open"
-        in told.described("focal", found, [[1, 0]])[-1]
-    )
+    last = told.described("focal", found, [[1, 0]])[-1]
+    assert "nothing here: one truth leaves nothing open" in last
 
 
 def lovasz_by_channel(pred, target):
@@ -464,16 +452,8 @@ def refused(said, loss, **options):
     assert "\n" not in str(e.value)
 
 
-def coefficient(pred, target):
-    return 2 * (pred * target).sum() / (pred + target).sum()
-
-
-def wrong_attribute(pred, target):
-    return pred.no
-
-
 def test_a_loss_that_means_nothing_is_refused():
-    refused("write 1 - score", coefficient)
+    refused("write 1 - score", lambda p, t: 2 * (p * t).sum() / (p + t).sum())
     whose = "which mask is whose"
     refused(whose, lambda p, t: F.mse_loss(p.sum(1), t.sum(1)), classes="masks")
     free = "false alarms are free"
@@ -488,7 +468,8 @@ def test_what_cannot_be_called_is_refused():
     refused("must return a tensor, got None", lambda p, t: None)
     refused("'n'; write def f", lambda p, t, n: p)
     refused("'var'; write def f", nn.GaussianNLLLoss)
-    refused(r"AttributeError: .*'no' \(test_yours.py, line \d+\)", wrong_attribute)
+    here = r"AttributeError: .*'no' \(test_yours.py, line \d+\)"
+    refused(here, lambda pred, target: pred.no)
     refused("must be a function", 3)
 
 
@@ -526,9 +507,7 @@ def folder(tmp_path):
     """A folder with a file of losses, and with modules that have the names of ours."""
     (tmp_path / f"{tmp_path.name}.py").write_text(YOURS)
     (tmp_path / "data.py").write_text("MINE = True")
-    (tmp_path / "losses.py").write_text(
-        "def own(p, t):\n    return ((p - t) ** 2).mean()"
-    )
+    (tmp_path / "losses.py").write_text("own = lambda p, t: ((p - t) ** 2).mean()")
     (tmp_path / "lost.py").write_text("import unet")
     (tmp_path / "string.py").touch()
     return tmp_path

@@ -7,7 +7,9 @@ from beyond.forms import BATCHES, FORMS, INPUTS
 from beyond.landscape import DRAWS
 
 # Those of data.py, which is not imported: a data.py may lie beside your file.
-RED, YELLOW, ORANGE = (0.88, 0.20, 0.20), (1.00, 0.90, 0.20), (1.00, 0.52, 0.05)
+RED = (0.88, 0.20, 0.20)
+YELLOW = (1.00, 0.90, 0.20)
+ORANGE = (1.00, 0.52, 0.05)
 HABITS = {  # rows of the table in beyond/README.md, and the truths that stand for them
     "the later label wins": [[0, 1]],
     "left out, or a class of its own": [[0, 0]],
@@ -87,8 +89,8 @@ def end_said(what):
     """Where an undecided network goes, of what predict returns."""
     if not what["gradient"]:
         return "nowhere: there is no gradient (a metric, or steps)"
-    if what["parts_to"]:
-        low, high = what["parts_to"]
+    if what["sides"]:
+        low, high = what["sides"]
         return f"{low[0]:.2f} or {high[0]:.2f}, pixel by pixel: 1/2 is a maximum"
     if what["predicted"] == "one owner, either" and what["cut"] == "one owner":
         return f"{said(what['slides_to'])}, or the other way round"
@@ -163,16 +165,15 @@ def described(name, what, truths=None):
 
 
 def draw(name, what, parts):
-    """Draw masks of parts (3, H, W), the first red, the second yellow, what both claim
-    orange, and the mean loss over their shares, of what predict returns. Returns the
-    Figure."""
+    """Draw masks of parts (3, H, W), red, yellow and, where both claim a pixel, orange,
+    and the mean loss over their shares, of what predict returns. Returns the Figure."""
     fig = Figure(figsize=(11, 5), layout="constrained")
-    masks, plane = fig.subplots(1, 2)
+    picture, plane = fig.subplots(1, 2)
     rgb = np.full((*parts.shape[1:], 3), 0.15)  # (H, W, 3)
     for part, colour in zip(parts.numpy() > 0, (RED, ORANGE, YELLOW)):
         rgb[part] = colour
-    masks.imshow(rgb, interpolation="nearest")
-    masks.set(xticks=[], yticks=[], title="instances, and the region in question")
+    picture.imshow(rgb, interpolation="nearest")
+    picture.set(xticks=[], yticks=[], title="instances, and the region in question")
     if of_one(what):
         plane.plot(what["shares"], what["curve"])
         plane.set(xlabel="share of the region", ylabel="mean loss over the truths")
@@ -183,8 +184,7 @@ def draw(name, what, parts):
 
 
 def draw_plane(fig, ax, what):
-    """Draw the mean loss in the plane of two shares, with where an undecided network
-    ends."""
+    """Draw the mean loss in the plane of two shares, and where a network ends."""
     places = np.array(what["places"])  # (M, 2)
     costs = np.array(what["costs"])
     # Walls at the ends, as those of a logarithm, would hide what lies between.
@@ -200,7 +200,7 @@ def draw_plane(fig, ax, what):
     start = 1 / 3 if what["exclusive"] else 1 / 2
     end = what["slides_to"]
     end = end if isinstance(end, list) else [end, end]
-    for a, c in what["parts_to"] or [end]:
+    for a, c in what["sides"] or [end]:
         ax.plot([start, a], [start, c], "o:", color="white", mec="black")
         ax.plot(a, c, "r*", ms=18, **look)
     ax.plot([], [], "r*", ms=12, mec="black", label="where an undecided network goes")

@@ -1,8 +1,6 @@
-"""Train decisions with a loss that is understood, to see whether they land where predict
-says.
+"""Train decisions with a loss, to see whether they land where predict says.
 
-The images and their two groupings are those of data.py. The loss sees both groupings of
-each image."""
+The images are those of data.py. The loss sees both groupings of each image."""
 
 import torch
 
@@ -46,8 +44,8 @@ def objective(u, logits, truths, rule="hard"):
 
 
 def costs(u, logits, truths):
-    """Return the loss u of each decision (n, D, 2 or 3, H, W) with each truth (n, G, 2, H,
-    W), (n, D, G)."""
+    """Return the loss u, (n, D, G), of each decision (n, D, 2 or 3, H, W) with each truth
+    (n, G, 2, H, W)."""
     D, G = logits.shape[1], truths.shape[1]
     logits = logits.repeat_interleave(G, 1).flatten(0, 1)  # (n D G, 2 or 3, H, W)
     truths = truths.repeat(1, D, 1, 1, 1).flatten(0, 1)  # (n D G, 2, H, W)
@@ -73,10 +71,9 @@ def loss_of(u, net, s, generator, rule="hard"):
 
 
 def train(u, net, s, seed, device, rule="hard"):
-    """Train a network with a loss and Settings s, and test it. Returns what it ends in,
-    for a row: shares are those of the common region that each decision gives left and
-    right, outcome is that of its masks cut at 1/2. FloatingPointError: the loss is not
-    finite."""
+    """Train a network with a loss and Settings s, and test it. Returns the end of a row:
+    shares are those of the common region that each decision gives left and right, and
+    outcome is what masks cut at 1/2 are. FloatingPointError: the loss is not finite."""
     net = net.to(device, memory_format=torch.channels_last)
     optimiser = torch.optim.Adam(net.parameters(), s.learning_rate, fused=True)
     generator = data.stream(seed, "training", device)
@@ -101,8 +98,7 @@ def train(u, net, s, seed, device, rule="hard"):
 
 
 def train_single(u, seed, steps, device="cpu"):
-    """Train the U-Net of unet.py, one decision, with a loss for so many training steps.
-    Returns what train does."""
+    """Train the U-Net of unet.py with a loss for so many training steps, see train."""
     s = runs.Settings(epochs=1, steps_per_epoch=steps)
     net = runs.SINGLE.build(s, data.stream(seed, "weights"))
     return train(u, net, s, seed, device)

@@ -9,14 +9,14 @@ A form fits if
 
 What the loss takes is found by values alone. It takes logits if perfect masks of -20
 and 20 cost less than those of 0 and 1. Classes exclude one another, however they are
-normalised, if the others no longer matter where the right one has been raised by far.
-Copied with forms.py this file needs torch."""
+normalised, if the others no longer matter where the right one is raised by far."""
 
 import itertools
 import math
 import os
 import traceback
 from dataclasses import replace
+from enum import IntEnum
 from pathlib import Path
 
 import torch
@@ -27,18 +27,25 @@ STEADY = "it must draw its random numbers by torch, and hold a schedule still"
 OURS = [str(Path(__file__).with_name(name)) for name in ("forms.py", "landscape.py")]
 OURS.append(__file__)
 
-# How far a trial came: the message speaks of the form that came furthest. From
-# INSTANCES on it is known what the loss means: no other way to call it is tried.
-RAISED, NOT_FINITE, NO_GAIN, LAYOUT, IMAGES, INSTANCES = range(6)
+
+class Reached(IntEnum):
+    """How far a trial came. The message speaks of the form that came furthest."""
+
+    RAISED = 0
+    NOT_FINITE = 1
+    NO_GAIN = 2
+    LAYOUT = 3
+    IMAGES = 4
+    INSTANCES = 5  # It is known what the loss means: no other way to call it is tried.
 
 
 class Misfit(ValueError):
-    """A form that a loss does not fit: how far it came, and why it came no further."""
+    """A Form that a loss does not fit: how far it came, and why it came no further."""
 
-    def __init__(self, reached, why):
+    def __init__(self, u, reached, why):
         super().__init__(why)
+        self.form = u.form
         self.reached = reached
-        self.form = None
 
 
 def blame(error):
@@ -77,25 +84,23 @@ class Scene:
         self.some = strength * (0.2 + noise.to(truths) / 3 + truths / 3)
 
     def inset(self, u):
-        """Perfect predictions of nearly 0 and 1, whose channels add up to what they
-        did."""
+        """Perfect predictions of nearly 0 and 1, whose channels keep their sum."""
         right = u.form.channels(self.truths)
         return EPS + (1 - right.shape[1] * EPS) * right
 
     def blurred(self, u, blur):
         """Perfect shares, (n, 2, 64, 64) or of an exclusive loss (n, 3, 64, 64), that
-        are mixed with so much of undecided ones."""
+        are mixed with so much of undecided ones, 1/2 of a mask or 1/3 of a class."""
         if u.exclusive:
             return (1 - blur) * with_background(self.truths) + blur / 3
         return (1 - blur) * self.truths + blur / 2
 
     def cost(self, u, predictions, truths=None, seed=0):
-        """What u.call returns as a float, NaN if it raises anything. A random loss
-        draws by seed."""
+        """What u.call returns by a seed, as a float. It is NaN if u.call raises."""
         truths = self.truths if truths is None else truths
         try:
             with torch.no_grad(), seeded(seed, truths):
-                return u.call(predictions.to(u.kind), truths.to(u.kind)).item()
+                return u.call(predictions.to(u.dtype), truths.to(u.dtype)).item()
         except (Exception, SystemExit):  # noqa: BLE001 - whatever a loss may raise
             return math.nan
 
@@ -111,24 +116,26 @@ class Scene:
 def that_runs(u, scene):
     """u with the truths, the bits and the gradient inside with which it first runs.
     Misfit: it does not. ValueError: it is another loss at every call."""
+    # 1/3 is a probability of either kind, masks or classes.
     undecided = torch.full_like(u.form.channels(scene.truths), 1 / 3)
-    truths = ["numbers"] if u.form.by_index else TRUTHS
+    types = ["numbers"] if u.form.by_index else TRUTHS
+    ways = itertools.product(types, (torch.float64, torch.float32), (False, True))
     reason = None
-    for way in itertools.product(truths, (torch.float64, torch.float32), (False, True)):
-        tried = replace(u, truths=way[0], kind=way[1], needs_gradient=way[2])
+    for truth_type, dtype, inside in ways:
+        way = replace(u, truth_type=truth_type, dtype=dtype, needs_gradient=inside)
         try:
             with torch.no_grad(), seeded(0, scene.truths):
-                value = tried.call(undecided.to(way[1]), scene.truths.to(way[1])).item()
+                value = way.call(undecided.to(dtype), scene.truths.to(dtype)).item()
         except (Exception, SystemExit) as e:  # noqa: BLE001 - whatever it may raise
             reason = reason or blame(e)
             continue
         if not math.isfinite(value):
-            raise Misfit(NOT_FINITE, f"it is not finite but {value}")
-        again = scene.cost(tried, undecided)
+            raise Misfit(u, Reached.NOT_FINITE, f"it is not finite but {value}")
+        again = scene.cost(way, undecided)
         if not math.isclose(value, again, rel_tol=1e-6, abs_tol=1e-12):
             raise ValueError(f"the loss differs from call to call: {STEADY}")
-        return tried
-    raise Misfit(RAISED, reason)
+        return way
+    raise Misfit(u, Reached.RAISED, reason)
 
 
 def fades(u, scene):
@@ -149,8 +156,7 @@ def fades(u, scene):
 
 
 def shift_free(u, scene):
-    """Whether adding the same to all channels changes nothing, but twice as much
-    does."""
+    """Whether adding the same to all channels changes nothing, but doubling does."""
     x = u.form.channels(scene.truths) / 2 + torch.linspace(-1, 1, 64).to(scene.truths)
     here = scene.cost(u, x)
     shifted = abs(here - scene.cost(u, x + 0.7))
@@ -172,10 +178,11 @@ def rows_are_classes(u, scene):
 def reading(u, scene, logits):
     """u with what it takes. Misfit: its channels are not what the form means."""
     normalised = fades(u, scene)
-    if u.form.masks and normalised:
-        raise Misfit(LAYOUT, "its channels exclude one another: it takes classes")
+    if normalised and not u.form.classes:
+        why = "its channels exclude one another: it takes classes"
+        raise Misfit(u, Reached.LAYOUT, why)
     if (u.form.flat or u.batch == "none") and rows_are_classes(u, scene):
-        raise Misfit(LAYOUT, "it takes the rows of an image for classes")
+        raise Misfit(u, Reached.LAYOUT, "it takes the rows of an image for classes")
     if logits == "auto":
         logits = "yes" if takes_logits(u, scene, normalised) else "no"
     if logits == "yes":
@@ -185,9 +192,8 @@ def reading(u, scene, logits):
 
 
 def settled_inside(u, scene, part):
-    """Whether perfect predictions of 0 and 1 cost next to nothing, which no loss of
-    logits does, or more than those of 1/2, as a score does. part is how little is
-    nothing."""
+    """Whether perfect predictions of 0 and 1 cost less than a part of those of 1/2,
+    which no loss of logits does, or more than all of it, as a score does."""
     right = scene.inset(u)
     inside = scene.cost(u, right)
     half = scene.cost(u, torch.full_like(right, 0.5))
@@ -211,13 +217,12 @@ def takes_logits(u, scene, normalised):
 
 
 def bounded(u, scene):
-    """Which of INPUTS but logits: of classes log-probabilities if these cost nothing
-    where they are perfect, masks from -1 to 1 if these cost least, else
-    probabilities."""
+    """Which of INPUTS but logits: of classes log-probabilities if perfect ones cost
+    nothing, masks from -1 to 1 if these cost least, else probabilities."""
     if settled_inside(u, scene, 1e-3):
         return "probabilities"
     right = scene.inset(u)
-    if u.form.masks:
+    if not u.form.classes:
         one = scene.scaled(u, 1)
         less = scene.cost(u, right) - one > 0.1 * (scene.scaled(u, 0) - one) > 0
         return "signed" if less and scene.scaled(u, 3) > one else "probabilities"
@@ -228,7 +233,8 @@ def bounded(u, scene):
 
 
 def checked(u, scene):
-    """u, which fits, with how it treats instances otherwise. Misfit."""
+    """u, which fits, with how it treats instances otherwise. Misfit: perfect masks do
+    not cost least, a cost is not finite, or images do not count alike."""
     costs = {}
     for blur in (2e-6, 0.02, 0.2):  # label smoothing likes best what is not quite sure
         value = scene.cost_of(u, scene.blurred(u, blur))
@@ -238,18 +244,20 @@ def checked(u, scene):
     most = scene.cost_of(u, scene.blurred(u, 1))
     gain = most - least
     if not math.isfinite(gain):
-        said = "it is not finite where masks are perfect or undecided"
-        raise Misfit(NOT_FINITE, said)
+        why = "it is not finite where masks are perfect or undecided"
+        raise Misfit(u, Reached.NOT_FINITE, why)
     if gain <= 1e-3 * max(abs(most), abs(least)):
-        said = f"perfect masks cost {least:.4g}, undecided ones {most:.4g}"
-        hint = " (write 1 - score for a score; --logits yes for logits)"
-        hint = hint if least > most else ""
-        raise Misfit(NO_GAIN, f"{said}: perfect ones must cost less{hint}")
+        why = f"perfect masks cost {least:.4g}, undecided ones {most:.4g}"
+        why += ": perfect ones must cost less"
+        if least > most:
+            why += " (write 1 - score for a score; --logits yes for logits)"
+        raise Misfit(u, Reached.NO_GAIN, why)
     check_whose(u, scene, scene.blurred(u, blur), least + 1e-3 * gain)
     some = with_background(scene.some) if u.exclusive else scene.some
-    margin = (1e-5 if u.kind == torch.float64 else 1e-4) * gain
+    margin = (1e-5 if u.dtype == torch.float64 else 1e-4) * gain
     if not alike(u, scene, some, some.roll(1, 0), scene.truths.roll(1, 0), margin):
-        raise Misfit(IMAGES, "images do not count alike: it must be a mean over images")
+        why = "images do not count alike: it must be a mean over images"
+        raise Misfit(u, Reached.IMAGES, why)
     if alike(u, scene, some, turned(u, some), scene.truths.roll(1, 1), margin):
         return u
     return replace(u, asymmetry="it treats one instance otherwise than another")
@@ -258,13 +266,13 @@ def checked(u, scene):
 def check_whose(u, scene, perfect, level):
     """Misfit: it does not matter which mask is whose, or how large a mask is."""
     if scene.cost_of(u, turned(u, perfect)) <= level:
-        raise Misfit(INSTANCES, "it does not count which mask is whose")
+        raise Misfit(u, Reached.INSTANCES, "it does not count which mask is whose")
     if u.form.classes or u.exclusive:
         return
     larger = torch.maximum(perfect, perfect.roll((5, 5), (2, 3)))
     everything = torch.full_like(perfect, perfect.max().item())
     if max(scene.cost_of(u, larger), scene.cost_of(u, everything)) <= level:
-        raise Misfit(INSTANCES, "false alarms are free")
+        raise Misfit(u, Reached.INSTANCES, "false alarms are free")
 
 
 def turned(u, shares):

@@ -2,8 +2,7 @@
 
 All FORMS are tried, see trial.py, and all that fit are kept. A form that treats
 instances otherwise is kept only if no other fits, and says so. A loss that works with
-any number of channels is read with one channel an instance. Copied with forms.py and
-trial.py this file needs torch."""
+any number of channels is read with one channel an instance."""
 
 import inspect
 import math
@@ -13,7 +12,7 @@ from dataclasses import replace
 import torch
 
 from beyond.forms import BATCHES, FORMS, Understood
-from beyond.trial import INSTANCES, RAISED, Misfit, Scene, tried
+from beyond.trial import Misfit, Reached, Scene, tried
 
 ORDERS = ("auto", "pred-first", "truth-first")
 
@@ -22,44 +21,46 @@ TRUTH = re.compile("true|truth|target|label|annot|(^|_)(gt|ref)(_|$)|^[ty]$")
 PREDICTION = re.compile("pred|input|logit|output|prob|score|(^|_)hat(_|$)|^[pxz]$")
 
 
-def needless(name, fitting):
+def needless(form_name, fitting):
     """Whether there is no need to try a form, since the loss fits in one that differs
-    by the number of channels alone. Every loss of classes also works on background and
-    object, and boolean truths would count as indices."""
-    form = FORMS[name]
+    by the number of channels alone."""
+    form = FORMS[form_name]
+    # Every loss of classes also works on background and object.
     if fitting and form.alone and form.classes:
         return True
     for u in fitting:
-        alike = u.name == "masks" or u.form.masks == form.masks
-        same_truths = u.form.by_index == form.by_index or u.truths == "booleans"
-        if alike and same_truths:
+        # A loss of masks often takes any number of channels, and so classes too.
+        if u.form_name != "masks" and u.form.classes != form.classes:
+            continue
+        # Integers as indices also run in a loss that picks pixels by booleans.
+        if u.form.by_index == form.by_index or u.truth_type == "booleans":
             return True
     return False
 
 
-def search(first, scene, names, logits):
+def search(first, scene, form_names, logits):
     """All that a loss may be, a list of Understood: of a batch of images or, where
     these do not tell, of one image at a time, or of volumes. What treats one instance
     otherwise counts if nothing else fits. Misfit: nothing fits."""
-    furthest = Misfit(-1, "")
+    misfits = []
     for batch in BATCHES:
         fitting = []
         uneven = []
-        for name in names:
-            if needless(name, fitting):
+        for form_name in form_names:
+            if needless(form_name, fitting):
                 continue
-            u = replace(first, name=name, batch=batch)
+            u = replace(first, form_name=form_name, batch=batch)
             try:
                 u = tried(u, scene, logits)
             except Misfit as e:
-                e.form = u.form
-                furthest = max(furthest, e, key=lambda misfit: misfit.reached)
+                misfits.append(e)
                 continue
             found = uneven if u.asymmetry else fitting
             found.append(u)
         if fitting or uneven:
             return fitting or uneven[:1]
-        if furthest.reached >= INSTANCES:
+        furthest = max(misfits, key=lambda misfit: misfit.reached)
+        if furthest.reached == Reached.INSTANCES:
             break
     raise furthest
 
@@ -80,25 +81,34 @@ def arguments(loss):
     return [*names, "", ""][:2]
 
 
-def says_truth(name):
-    """1 if the name of an argument is that of a truth, -1 of a prediction, else 0."""
+def meaning(name):
+    """Return "truth" or "prediction" if a name says that alone, else ""."""
     words = re.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower()  # yTrue is y_true
-    return bool(TRUTH.search(words)) - bool(PREDICTION.search(words))
+    truth = TRUTH.search(words)
+    prediction = PREDICTION.search(words)
+    if truth and not prediction:
+        return "truth"
+    if prediction and not truth:
+        return "prediction"
+    return ""
 
 
 def orders_of(loss, order):
     """Whether the truth is the first argument, a list of what is to be tried. The names
     say it; where they do not, both are tried."""
-    first, second = arguments(loss)
+    first, second = map(meaning, arguments(loss))
     if order != "auto":
         return [order == "truth-first"]
-    if says_truth(first) == says_truth(second):
+    if first == second:
         return [False, True]
-    return [says_truth(first) > says_truth(second)]
+    if first == "truth" or second == "prediction":
+        return [True]
+    return [False]
 
 
 def loss_of(thing, device):
-    """A loss as a function, of a function, a module, or a class of one. ValueError."""
+    """A loss as a function, of a function, a module, or a class of one.
+    ValueError: it is none of these, or the class needs arguments."""
     if inspect.isclass(thing):
         try:
             thing = thing()
@@ -123,21 +133,22 @@ def understand(loss, device="cpu", logits="auto", classes="auto", order="auto"):
         raise ValueError(f"order must be one of {', '.join(ORDERS)}, got {order!r}")
     loss = loss_of(loss, device)
     scene = Scene(device)
-    names = FORMS if classes == "auto" else [classes]
+    form_names = FORMS if classes == "auto" else [classes]
     found = []
-    furthest = Misfit(-1, "")
+    misfits = []
     for truth_first in orders_of(loss, order):
         first = Understood(loss, truth_first=truth_first)
         try:
-            found.append(search(first, scene, names, logits))
+            found.append(search(first, scene, form_names, logits))
         except Misfit as e:
-            furthest = max(furthest, e, key=lambda misfit: misfit.reached)
+            misfits.append(e)
     if len(found) == 2:
         check_orders(found[0][0], found[1][0], scene)
     if found:
         return found[0]
+    furthest = max(misfits, key=lambda misfit: misfit.reached)
     text = f"the loss does not fit as {furthest.form.said}: {furthest}"
-    if furthest.reached == RAISED:
+    if furthest.reached == Reached.RAISED:
         text += "; write def f(pred, target): return loss(...)"
     raise ValueError(text)
 

@@ -7,11 +7,10 @@ beyond/losses.py does too: iou. What the lines say is computed, not trained. --t
 trains the network of unet.py with the loss as well. --logits, --classes and --order say
 what is otherwise found out, see beyond/understand.py.
 
---masks A B takes your own pair, two .npy or .png files or one of several masks. --truths
+--masks A B takes your own pair, two .npy or .png files or one of several. --truths
 1,0 0,1 1,1 --priors 0.4 0.4 0.2 are the truths that annotators give: the shares of the
 common region that each instance owns. --truths 1 0 are those of one structure, which
-has a region or has not. Without a loss these print a table of all losses of
-beyond/losses.py."""
+has a region or has not. Without a loss these print a table of all known losses."""
 
 import argparse
 import importlib
@@ -43,8 +42,8 @@ def known(name):
 
 
 def table(parts, truths, priors):
-    """What each of the losses does with these truths: the lines of a table in Markdown,
-    one at a time."""
+    """The lines of a table in Markdown of what each loss does with these truths."""
+    # What is wrong with truths or priors is said before the first line.
     repeats(priors, len(checked_truths(truths, len(parts) - 1)))
     yield "| loss | best share | goes to | cut |"
     yield "| --- | --- | --- | --- |"
@@ -58,19 +57,13 @@ def table(parts, truths, priors):
         yield f"| {' | '.join(cells)} |"
 
 
-def folder_first(folder):
-    """From now on a folder comes first for imports, and ours is not found. The command
-    is a process of its own, in which nothing that lies at our top has been imported."""
-    others = [path for path in sys.path if Path(path).resolve() != TOP]
-    sys.path[:] = [str(folder), *others]
-
-
 def load(path, name):
-    """What a file, whose folder comes first for imports, calls by that name.
-    ValueError: nothing, or the file cannot be run."""
+    """What a file calls by that name. From now on its folder comes first for imports,
+    and ours is not found. ValueError: there is nothing, or the file cannot be run."""
     if not path.is_file():
         raise ValueError(f"there is no file {str(path)!r}")
-    folder_first(path.resolve().parent)
+    others = [entry for entry in sys.path if Path(entry).resolve() != TOP]
+    sys.path[:] = [str(path.resolve().parent), *others]
     try:
         module = importlib.import_module(path.stem)
     except (Exception, SystemExit) as e:  # noqa: BLE001 - whatever the file may raise
@@ -158,10 +151,10 @@ class OneLine(argparse.ArgumentParser):
 def parser():
     """The command line."""
     layout = argparse.RawDescriptionHelpFormatter
-    parser = OneLine(
+    line = OneLine(
         "yours", description=__doc__, formatter_class=layout, allow_abbrev=False
     )
-    add = parser.add_argument
+    add = line.add_argument
     add("loss", type=split, nargs="?", metavar="FILE.py:NAME")
     add("--masks", type=Path, nargs="+", metavar="FILE")
     add("--truths", type=shares, nargs="+", metavar="SHARE,SHARE")
@@ -174,7 +167,7 @@ def parser():
     add("--steps", type=int, default=400, metavar="N", help="training steps")
     add("--device", choices=("cpu", "cuda"), default="cpu")
     add("--out", type=Path, default=Path("out"))
-    return parser
+    return line
 
 
 def check(args):
