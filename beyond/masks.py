@@ -34,7 +34,7 @@ def read(path):
     path = Path(path)
     remarks = []
     try:
-        masks = two_valued(stacked(values_of(path, remarks)), remarks)
+        masks = two_valued(stacked(values_of(path, remarks), remarks), remarks)
     except (OSError, EOFError, SyntaxError, ValueError) as e:
         raise ValueError(f"cannot read {str(path)!r}: {e}") from None
     return masks, [f"{path.name}: {text}" for text in remarks]
@@ -73,16 +73,21 @@ def pixels_of(image, remarks):
     return colours.max(-1)
 
 
-def stacked(array):
-    """An array of one mask or several as masks (n, H, W). ValueError: another shape."""
+def stacked(array, remarks):
+    """An array of one mask or several as masks (n, H, W). Adds to the remarks where it
+    could be meant otherwise. ValueError: another shape."""
     shape = array.shape
     if array.ndim == 4 and shape[1] == 1:
         return array[:, 0]
     if array.ndim == 2:
         return array[None]
     if array.ndim == 3:
-        last_is_smallest = shape[2] < min(shape[0], shape[1])
-        return np.moveaxis(array, -1, 0) if last_is_smallest else array
+        if shape[2] >= min(shape[0], shape[1]):
+            return array
+        if shape[2] > 4:  # as many masks are as likely a stack of them
+            height, width, n = shape
+            remarks.append(f"read as (H, W, n): {n} masks of {height} x {width}")
+        return np.moveaxis(array, -1, 0)
     layouts = "(H, W), (n, H, W), (H, W, n) or (n, 1, H, W)"
     raise ValueError(f"masks must be {layouts}, got {shape}")
 

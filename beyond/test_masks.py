@@ -30,6 +30,14 @@ def test_masks_of_every_layout_are_read(tmp_path):
         assert remarks == []
 
 
+def test_a_stack_that_could_be_meant_otherwise_says_how_it_is_read(tmp_path):
+    many = np.stack([A, B] * 3, -1)  # (H, W, 6)
+    found, remarks = read(saved(tmp_path, many))
+    assert found.shape == (6, *A.shape)
+    height, width = A.shape
+    assert remarks == [f"masks.npy: read as (H, W, n): 6 masks of {height} x {width}"]
+
+
 def test_one_mask_of_every_layout_and_pair_of_values_is_read(tmp_path):
     for array in (A[None], A[..., None], A, A * 255, A * 2.0 - 1):
         found, _ = read(saved(tmp_path, array))

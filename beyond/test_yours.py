@@ -576,6 +576,7 @@ def test_a_file_that_cannot_be_used_is_named_in_one_line(folder, fails):
 def test_options_that_do_not_go_together_are_named_in_one_line(fails):
     fails("it is known how iou is called", "iou", "--logits", "yes")
     fails("give a loss", "--train")
+    fails("--train goes without", "iou", "--train", "--truths", "1", "0")
     fails("priors must be 2 numbers", "--truths", "1,0", "0,1", "--priors", "0", "0")
     fails("truths must be (G, 2)", "iou", "--truths", "1,0,0")
 

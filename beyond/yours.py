@@ -174,6 +174,9 @@ def check(args):
     """ValueError: arguments that do not go together."""
     if not args.loss and (args.train or not (args.masks or args.truths)):
         raise ValueError("give a loss, FILE.py:NAME")
+    if args.train and (args.masks or args.truths):
+        text = "it trains on the pair of data.py and its two truths"
+        raise ValueError(f"--train goes without --masks and --truths: {text}")
     if args.steps < 1:
         raise ValueError(f"--steps must be at least 1, got {args.steps}")
     if args.device == "cuda" and not torch.cuda.is_available():
