@@ -92,9 +92,13 @@ def check_layout(masks, truths):
     """ValueError: masks and truths are not (n, D, I, H, W) and (n, G, I, H, W)."""
     layout = "masks must be (n, D, I, H, W) and truths (n, G, I, H, W)"
     got = f"got {tuple(masks.shape)} and {tuple(truths.shape)}"
-    if masks.ndim == truths.ndim == 6:
+    if 6 in (masks.ndim, truths.ndim):
         raise ValueError(f"{layout}, {got}: of volumes take .flatten(4)")
-    if not masks.ndim == truths.ndim == 5 or 0 in masks.shape + truths.shape:
+    if masks.ndim == 5 and truths.ndim == 4:
+        raise ValueError(f"{layout}, {got}: of one truth an image take truths[:, None]")
+    if not masks.ndim == truths.ndim == 5:
+        raise ValueError(f"{layout}, {got}")
+    if 0 in masks.shape + truths.shape:
         raise ValueError(f"{layout}, not empty, {got}")
     if len(masks) != len(truths) or masks.shape[2:] != truths.shape[2:]:
         raise ValueError(f"{layout}, with the same n, I, H and W, {got}")
@@ -119,7 +123,7 @@ def soft_iou(masks, truths):
     wrong = torch.addcmul(t, t, t, value=-1)  # t - t t, which is 0 for 0 and 1
     if torch.stack(wrong.aminmax()).tolist() != [0, 0]:
         value = t[wrong != 0][0].item()
-        raise ValueError(f"truths must be 0 and 1, got {value:.3g}")
+        raise ValueError(f"truths must be 0 and 1, got {value:.3g}: cut them first")
     with torch.autocast(p.device.type, enabled=False):
         inside = torch.einsum("ndik,ngik->ndgi", p, t)
     union = p.sum(3)[:, :, None] + t.sum(3)[:, None] - inside  # (n, D, G, I)
@@ -198,8 +202,9 @@ def shares(scores, weights, tau, epsilon=EPSILON, rounds=ROUNDS):
     for k in range(rounds):
         soft = max(epsilon, 0.85**k)  # from 1 down to epsilon
         power = 1.0 if tau == math.inf else tau / (tau + soft)
-        parts = torch.softmax((scores - prices) / soft, 0) @ weights  # (D, 1)
-        logs = parts.clamp(min=TINY).log()
+        own = torch.softmax((scores - prices).div_(soft), 0)  # (D, nG)
+        parts = own @ weights  # (D, 1)
+        logs = parts.clamp_(min=TINY).log_()
         # The price of a plain round is power (price + soft log(part)). STEP goes further.
         prices.mul_(1 + STEP * (power - 1)).add_(logs, alpha=STEP * power * soft)
     P = weights.T * torch.softmax((scores - prices) / epsilon, 0)  # (D, nG)
@@ -225,7 +230,8 @@ def meter(scores, prior=None):
     """
     shape = tuple(scores.shape)
     if scores.ndim != 3 or 0 in shape or not scores.isfinite().all():
-        raise ValueError(f"scores must be (n, D, G) and finite, got shape {shape}")
+        expected = "(n, D, G), as soft_iou(masks, truths) is, and finite"
+        raise ValueError(f"scores must be {expected}, got shape {shape}")
     n, _, G = scores.shape
     weights = weigh(prior, n, G)  # (n, G)
     ahead, spread = centre(scores.cpu().double(), weights)

@@ -161,10 +161,10 @@ VARIANTS = {
 for key, v in NETWORKS.items():
     VARIANTS[key] = ruled(v, "the maximum")
     VARIANTS[f"{key}-matched"] = ruled(v, "matched", rule="matched")
-    VARIANTS[f"{key}-loss"] = ruled(v, "the loss to take home", **HOME)
+    VARIANTS[f"{key}-loss"] = ruled(v, "ambiguous_loss", **HOME)
     VARIANTS[f"{key}-coin"] = ruled(v, "the maximum", coin=True)
     VARIANTS[f"{key}-coin-shared"] = ruled(v, "shared evenly", coin=True, **EVEN)
-    VARIANTS[f"{key}-coin-loss"] = ruled(v, "the loss to take home", coin=True, **HOME)
+    VARIANTS[f"{key}-coin-loss"] = ruled(v, "ambiguous_loss", coin=True, **HOME)
 ALONE = {  # of which it is drawn what one decision gives away
     "single": "one decision",
     "single-seen": "one decision, the overlap is seen",
@@ -328,7 +328,7 @@ def plot_shares(points):
     axes[0].set_ylabel("share of the common region that it is given")
     handles = axes[0].get_lines()[1:]
     fig.legend(handles=handles, ncols=2, loc="outside lower center")
-    fig.suptitle("One decision: what an instance is given, image by image")
+    fig.suptitle("How much of the common region does one decision give to an instance?")
     return fig
 
 
@@ -360,7 +360,7 @@ def plot_masks(path):
         ax.set_ylabel(title, rotation=0, ha="right", va="center")
         ax.spines[:].set_visible(False)
     fig.legend(handles=data.key()[:-1], ncols=6, loc="outside lower center")
-    fig.suptitle("Digits that overlap, trained with one truth an image")
+    fig.suptitle("Digits that overlap, one truth an image: what do two heads find?")
     return fig
 
 

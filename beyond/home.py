@@ -204,7 +204,8 @@ def plot(rows):
     interval. Returns the Figure."""
     fig = Figure(figsize=(10, 7.5), layout="constrained")
     ax = fig.subplots()
-    for y, x in enumerate(LINES):
+    lines = [x for x in LINES if sweep.of(rows, x.ours)]
+    for y, x in enumerate(lines):
         keys = (x.maximum, x.replaced, x.ours)
         for k, (key, (colour, marker)) in enumerate(zip(keys, RULES.values())):
             own = sweep.of(rows, key)
@@ -214,17 +215,17 @@ def plot(rows):
                 ends = stats.wilson(found, len(own))
                 ax.plot(ends, [height] * 2, color=colour, lw=1.5, alpha=0.6)
                 ax.plot(found / len(own), height, marker, color=colour, ms=7)
-    names = [f"{x.network}, {x.world}" for x in LINES]
-    ax.set_yticks(range(len(LINES)), names)
-    ax.set_ylim(len(LINES) - 0.5, -0.5)
-    for y in range(len(LINES) - 1):
+    names = [f"{x.network}, {x.world}" for x in lines]
+    ax.set_yticks(range(len(lines)), names)
+    ax.set_ylim(len(lines) - 0.5, -0.5)
+    for y in range(len(lines) - 1):
         ax.axhline(y + 0.5, color="0.9", lw=1)
     ax.set_xlabel("share of the runs that find both groupings, with its 95% interval")
     handles = []
     for name, (colour, marker) in RULES.items():
         handles.append(Line2D([], [], color=colour, marker=marker, ls="", label=name))
     fig.legend(handles=handles, ncols=3, loc="outside lower center", frameon=False)
-    fig.suptitle("Is the loss to take home as good as what it replaces?", fontsize=13)
+    fig.suptitle("Is ambiguous_loss as good as what it replaces?", fontsize=13)
     return fig
 
 
@@ -244,8 +245,12 @@ def of_three_heads(rows):
 
 def report(rows):
     """Return the figure, and a text that says what the runs came to, with the tables."""
-    about = "Runs that find both groupings, with the 95% interval."
-    text = [f"{about}\n\n{comparison(rows)}"]
+    text = []
+    saved = {}
+    if any(sweep.of(rows, x.ours) for x in LINES):
+        saved["home.png"] = plot(rows)
+        about = "Runs that find both groupings, with the 95% interval."
+        text.append(f"{about}\n\n{comparison(rows)}")
     alarms = stats.alarms(*of_three_heads(rows))
     if alarms:
         about = "Three heads: does a large lead tell that a decision ends unlearned?"
@@ -257,7 +262,7 @@ def report(rows):
         )
         about += "angle:\npython -m beyond.angles --rows beyond/rows/seeds_1000_1007"
         text.append(f"{about}\n\n{chosen}")
-    return {"home.png": plot(rows)}, "\n\n".join(text)
+    return saved, "\n\n".join(text)
 
 
 QUESTION = sweep.Question(

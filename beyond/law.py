@@ -442,7 +442,7 @@ def summary(rows):
     planned = between * len(TRAINED_ON) + (len(VARIANTS) - between) * 10
     there = sum("error" not in row for row in rows.values())
     if there < planned:
-        lines.append(f"These counts may change: {there} of {planned} runs are there.")
+        lines.append(f"{there} of the {planned} planned runs were made.")
     return "\n".join(lines)
 
 
@@ -456,8 +456,8 @@ def report(rows):
         "The feed ratio at which half of the runs succeed at a sharpness of 100: "
         "predicted from\nthe Gram matrices of seeds 1000 to 1009, and observed, with a "
         f"bootstrap over seeds ({DRAWS} draws).\n\n" + thresholds_table(rows),
-        "Runs that find both groupings (in brackets: a decision unlearned; both + both "
-        "or other).\n\n" + counts_table(rows),
+        "Runs that find both groupings, by feed ratio (in brackets: a decision unlearned; "
+        "both + both\nor other).\n\n" + counts_table(rows),
         "Two heads with a lead put in by hand.\n\n" + led_table(rows),
         "A meter: does a large lead tell that a decision ends unlearned?\n\n"
         + meter_table(rows),

@@ -47,9 +47,7 @@ ALL_READERS = {
     "single": network("one decision", 1),
     "heads": network("four heads, the maximum", 4),
     "heads-matched": network("four heads, matched", 4, "matched"),
-    "heads-loss": network(
-        "four heads, the loss to take home", 4, "ambiguous_loss", 3.0
-    ),
+    "heads-loss": network("four heads, ambiguous_loss", 4, "ambiguous_loss", 3.0),
     # 1e6 stands for a balance without bound: JSON has no infinity.
     "heads-even": network(
         "four heads, balance without bound", 4, "ambiguous_loss", 1e6
@@ -302,7 +300,9 @@ def plot(images, truths, decisions):
         ax.set_yticks(())
     for ax, title in zip(axes[:, 0], ("image", *rows)):
         ax.set_ylabel(title)
-    fig.suptitle("Real readers, drawn images: test slices, and what four decisions say")
+    fig.suptitle(
+        "Real readers, drawn images: do four decisions differ as four readers do?"
+    )
     return fig
 
 
@@ -329,7 +329,9 @@ def train_once(argv):
         print(f"{v.title}: GED {ged:.3f}, trained in {seconds:.0f} s")
         with torch.no_grad():
             masks = decide(net, images[shown], instances=1)  # (7, 4, 1, H, W)
-        decisions[v.title.removeprefix("four heads, the ")] = masks > 0.5
+        decisions[v.title.removeprefix("four heads, ").removeprefix("the ")] = (
+            masks > 0.5
+        )
     args.out.mkdir(parents=True, exist_ok=True)
     sweep.save(args.out / "readers.png", plot(images[shown], truths[shown], decisions))
     print("Saved", args.out / "readers.png")

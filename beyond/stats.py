@@ -94,10 +94,11 @@ def alarms(dead, others):
         return ""
     lines = []
     for k, (step, *_) in enumerate(dead[0]):
-        calm = sorted(run[k][1] for run in others)
+        # Rows are rounded: a signal at its ceiling is not above an alarm at its ceiling.
+        calm = sorted(round(run[k][1], 4) for run in others)
         allowed = len(calm) // 10  # false alarms
         alarm = calm[-1 - allowed]
-        told = sum(run[k][1] > alarm for run in dead)
+        told = sum(round(run[k][1], 4) > alarm for run in dead)
         wrong = sum(signal > alarm for signal in calm)
         cells = [step, f"{alarm:.3g}", f"{told}/{len(dead)}", f"{wrong}/{len(calm)}"]
         lines.append(cells)

@@ -189,7 +189,7 @@ def test_a_report_of_some_rows_says_that_others_are_missing():
     rows = dict(list(rows_with_thresholds().items())[:5])
     add(rows, "dual-rates", 1000, {"error": "no memory"})
     _, text = law.report(rows)
-    assert "5 of 1490 runs are there" in text
+    assert "5 of the 1490 planned runs were made" in text
 
 
 def test_alarms_are_told_from_false_alarms():

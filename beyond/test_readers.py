@@ -217,7 +217,7 @@ def test_planned_tests_are_paired_by_seed_and_leave_out_runs_that_died():
     _, text = readers.report(rows)
     # -0.1, -0.09, -0.08, -0.07: 2 of the 16 ways to set the signs are as far from 0.
     assert "| heads-loss | heads | -0.085 | 4 of 4 | 0.12 | 0.5 |" in text
-    assert "| four heads, the loss to take home | 4 | 0.130 | 0.500 |" in text
+    assert "| four heads, ambiguous_loss | 4 | 0.130 | 0.500 |" in text
 
 
 def test_the_script_trains_two_networks_and_draws_them(
@@ -228,7 +228,7 @@ def test_the_script_trains_two_networks_and_draws_them(
     monkeypatch.setattr(lidc, "database", lambda: path)
     sweep.main(readers.QUESTION, ["--train", "--seed", "3", "--out", str(tmp_path)])
     end = readers.run(readers.VARIANTS["heads-loss"], 3, settings, "cpu")
-    assert f"take home: GED {end['ged']:.3f}" in capsys.readouterr().out
+    assert f"ambiguous_loss: GED {end['ged']:.3f}" in capsys.readouterr().out
     assert (tmp_path / "readers.png").stat().st_size > 5000
     with pytest.raises(SystemExit, match="error: seed must be from 0"):
         sweep.main(readers.QUESTION, ["--train", "--seed", "-1"])

@@ -72,3 +72,9 @@ def test_an_alarm_is_exceeded_by_at_most_a_tenth_of_the_others():
     dead = [[[10, 0.85], [40, 0.2]], [[10, 0.95], [40, -0.2]]]
     lines = stats.alarms(dead, others).splitlines()[2:]
     assert lines == ["| 10 | 0.9 | 1/2 | 1/10 |", "| 40 | 0 | 1/2 | 0/10 |"]
+
+
+def test_a_signal_at_its_ceiling_is_not_above_an_alarm_there():
+    others = [[[10, 1.0]], [[10, 0.999998]]]
+    dead = [[[10, 1.000004]], [[10, 1.0]]]
+    assert stats.alarms(dead, others).splitlines()[2] == "| 10 | 1 | 0/2 | 0/2 |"

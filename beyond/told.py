@@ -18,8 +18,8 @@ HABITS = {  # rows of the table in beyond/README.md, and the truths that stand f
     "averaged": [[0.5, 0.5]],
 }
 MATCH = (
-    "let as many decisions as there are truths be matched with them one to one, or let one "
-    "network make as many passes"
+    "let as many decisions as there are truths be matched with them one to one or, with one "
+    "truth an image too, be trained by beyond/ambiguous_loss.py"
 )
 CUTS = {  # what a cut makes of the common region, for two instances
     "given": "both instances claim the overlap",
