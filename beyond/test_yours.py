@@ -10,6 +10,7 @@ import random
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -544,6 +545,28 @@ def test_training_with_a_known_loss_says_where_it_ends(tmp_path, capsys):
     yours.main(["iou", *quick])
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith("trained, seed 4: left gets 0")
+
+
+def test_one_structure_of_your_own_that_two_have_annotated(tmp_path, capsys):
+    one = np.zeros((40, 40), bool)
+    one[10:30, 10:30] = True
+    other = np.zeros((40, 40), bool)
+    other[10:30, 12:34] = True
+    np.save(tmp_path / "one.npy", one)
+    np.save(tmp_path / "other.npy", other)
+    masks = ["--masks", str(tmp_path / "one.npy"), str(tmp_path / "other.npy")]
+    arguments = ["iou", *masks, "--truths", "1", "0", "--out", str(tmp_path)]
+    what = yours.main(arguments)
+    said = capsys.readouterr().out
+    assert "the mask" in said
+    # As of one structure of 360 pixels and a region of 120 that it has or has not.
+    parts = torch.zeros(2, 40, 40, dtype=torch.bool)
+    parts[0, 10:30, 12:30] = True
+    parts[1, 10:30, 10:12] = True
+    parts[1, 10:30, 30:34] = True
+    expected = predict(yours.known("iou"), parts, truths=[[1.0], [0.0]])
+    assert what["predicted"] == expected["predicted"]
+    assert what["cut"] == expected["cut"]
 
 
 @pytest.fixture

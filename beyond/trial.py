@@ -33,10 +33,11 @@ class Reached(IntEnum):
 
     RAISED = 0
     NOT_FINITE = 1
-    NO_GAIN = 2
-    LAYOUT = 3
-    IMAGES = 4
-    INSTANCES = 5  # It is known what the loss means: no other way to call it is tried.
+    UNSTEADY = 2
+    NO_GAIN = 3
+    LAYOUT = 4
+    IMAGES = 5
+    INSTANCES = 6  # It is known what the loss means: no other way to call it is tried.
 
 
 class Misfit(ValueError):
@@ -115,7 +116,7 @@ class Scene:
 
 def that_runs(u, scene):
     """u with the truths, the bits and the gradient inside with which it first runs.
-    Misfit: it does not. ValueError: it is another loss at every call."""
+    Misfit: it does not, or it is another loss at every call."""
     # 1/3 is a probability of either kind, masks or classes.
     undecided = torch.full_like(u.form.channels(scene.truths), 1 / 3)
     types = ["numbers"] if u.form.by_index else TRUTHS
@@ -133,7 +134,8 @@ def that_runs(u, scene):
             raise Misfit(u, Reached.NOT_FINITE, f"it is not finite but {value}")
         again = scene.cost(way, undecided)
         if not math.isclose(value, again, rel_tol=1e-6, abs_tol=1e-12):
-            raise ValueError(f"the loss differs from call to call: {STEADY}")
+            why = f"it differs from call to call: {STEADY}"
+            raise Misfit(u, Reached.UNSTEADY, why)
         return way
     raise Misfit(u, Reached.RAISED, reason)
 

@@ -78,11 +78,15 @@ def load(path, name):
 
 def parts_of(args):
     """The parts that are asked about. Prints what is to be said of masks."""
+    one_structure = args.truths and len(args.truths[0]) == 1
     if args.masks:
         own = pair_of(args.masks)
         print("\n".join(own.said), flush=True)
+        if (
+            one_structure
+        ):  # which two have annotated: what both have, and where they differ
+            return torch.stack((own.parts[1], own.parts[0] + own.parts[2]))
         return own.parts
-    one_structure = args.truths and len(args.truths[0]) == 1
     return pair()[:2] if one_structure else pair()
 
 
