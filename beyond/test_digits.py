@@ -207,7 +207,7 @@ def test_the_report_says_what_the_rows_say():
     assert "gives an instance 62% of the common region, and\n71%" in text
     assert "Mean -0.200,\nfrom -0.300 to -0.100, 3 pairs" in text
     assert "sign-flip test, p = 0.25." in text
-    assert "| two heads, the loss to take home | 3 | 0.200 ± 0.100 |" in text
+    assert "| two heads, ambiguous_loss | 3 | 0.200 ± 0.100 |" in text
     ends = "left 0%, right 0%, both 50%, neither 0%, split 50%, unlearned 0%"
     none = "left 0%, right 0%, both 0%, neither 0%, split 0%, unlearned 100%"
     assert f"| two heads, the maximum | {ends} | {none} |" in text
