@@ -13,8 +13,8 @@ each column sums to the weight of its truth. S are the scores. Epsilon and tau a
 measured in the spread of the scores, so that their scale plays no part. With tau = 0 this
 is the smooth maximum over the decisions, with tau without bound it is smooth matching.
 At the default balance, of two decisions, one that is equally far behind for every truth
-still answers for a third of them, however far that is. Two decisions of which each is ahead for one of
-two truths answer for that one alone.
+still answers for a third of them, however far that is. Two decisions of which each is
+ahead for one of two truths answer for that one alone.
 
 This file needs nothing but PyTorch, 2.4 or newer: copy it.
 """
@@ -30,8 +30,8 @@ EPSILON = 0.03  # weight of the entropy, in units of the spread
 # rounds would take P, whose entries sum to 1, then add up to 0.06 at most on batches of
 # trainings, and to 0.12 on random scores.
 ROUNDS = 30
-TINY = 1e-300  # of a part, so that its logarithm is finite
 STEP = 1.7  # of the prices, in units of a plain round: above 1 it takes fewer rounds
+TINY = 1e-300  # the least that a decision answers for, so that its logarithm is finite
 
 
 def ambiguous_loss(masks, truths, prior=None, balance=3.0, score=None, ordered=True):

@@ -198,8 +198,8 @@ def image_by_image(decisions, parts):
     pixels = parts.sum((2, 3))  # (n, 3)
     ratio = pixels[:, 1:2] / pixels[:, [0, 2]]  # (n, 2)
     given = data.shares(decisions, parts)[:, 0]  # (n, 2)
-    shares_and_ratios = torch.stack((ratio, given))  # (2, n, 2)
-    percent = (100 * shares_and_ratios).round().int().flatten(1)  # (2, 2 n)
+    numbers = torch.stack((ratio, given))  # (2, n, 2)
+    percent = (100 * numbers).round().int().flatten(1)  # (2, 2 n)
     return {"b_over_P": percent[0].tolist(), "given": percent[1].tolist()}
 
 

@@ -276,6 +276,8 @@ def counted(rows_of_runs):
         found = sum(row.get("found", False) for row in own)
         if own:
             row = {"variant": key, "title": v.title, "found": found, "of": len(own)}
+            scores = [run["score"] for run in own if "error" not in run]
+            row["score"] = sum(scores) / len(scores)
             counts.append(row)
     return counts
 
@@ -348,9 +350,12 @@ def report(rows_of_runs):
         text += "Runs in which the instance is given the common region (of three or "
         text += f"four: all are):\n\n{plane(every)}\n\n"
     if counts:
-        lines = [[row["title"], f"{row['found']}/{row['of']}"] for row in counts]
+        lines = []
+        for row in counts:
+            found = f"{row['found']}/{row['of']}"
+            lines.append([row["title"], found, f"{row['score']:.2f}"])
         text += "Runs in which T decisions find all groupings of K instances:\n\n"
-        text += stats.markdown(["network", "finds all"], lines)
+        text += stats.markdown(["network", "finds all", "mean score"], lines)
         text += "\n\nPlanned tests, in two lists that are corrected each on its own:"
         text += "\n\n" + stats.compare(counts, (), (PASSES, MATCHED))
     return saved, text

@@ -116,7 +116,8 @@ def test_recorded_counts_are_those_of_the_readme(recorded):
     assert "| 2 | 0.5 | 16/20 | 18/20 | 19/20 | 20/20 | 19/20 | 18/20 | 15/20 |" in text
     assert "| 2 | 0.35 | 0/10 | 0/10 | 0/10 | 0/10 | 8/10 | 9/10 | 7/10 |" in text
     assert "| 3 | 0.333 | 0/10 | 0/10 | 0/10 | 0/10 | 8/10 | 9/10 | 9/10 |" in text
-    assert "| heads, K = 3, T = 3, matched | 17/20 |" in text
+    assert "| heads, K = 3, T = 3, matched | 17/20 | 2.98 |" in text
+    assert "| heads, K = 3, T = 2, ambiguous_loss | 0/20 | 2.63 |" in text
     assert "given it in 0/10 runs\nif the region is half as large" in text
 
 
