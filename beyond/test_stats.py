@@ -69,9 +69,9 @@ def test_sign_flips_of_ranks_are_the_signed_rank_test():
 
 def test_an_alarm_is_exceeded_by_at_most_a_tenth_of_the_others():
     others = [[[10, 0.1 * k], [40, 0.0]] for k in range(1, 11)]  # signals 0.1 to 1
-    dead = [[[10, 0.85], [40, 0.2]], [[10, 0.95], [40, -0.2]]]
+    dead = [[[10, 0.85], [40, 0.2]], [[10, 0.95], [40, 0.1]], [[10, 0.99], [40, -1]]]
     lines = stats.alarms(dead, others).splitlines()[2:]
-    assert lines == ["| 10 | 0.9 | 1/2 | 1/10 |", "| 40 | 0 | 1/2 | 0/10 |"]
+    assert lines == ["| 10 | 0.9 | 2/3 | 1/10 |", "| 40 | 0 | 2/3 | 0/10 |"]
 
 
 def test_a_signal_at_its_ceiling_is_not_above_an_alarm_there():
