@@ -10,10 +10,8 @@ python -m beyond.angles draws the recorded runs. With --train it trains the recu
 network once, in half a minute, and draws it; --train --help lists its settings.
 """
 
-import argparse
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -208,11 +206,10 @@ def measure(net, images, parts):
 def trained(v, seed, s, device):
     """Return the network of a Variant, trained, the seconds it took, and the readings of
     the meter: lists [training steps, lead, parting] of the batch before the next step."""
-    net, generator = v.begin(s, seed, device)
     batch = {}
     readings = []
 
-    def batch_loss(progress):
+    def batch_loss(net, generator, coins, progress):
         batch["scores"] = batch_scores(net, s, generator)
         return minus_worth(v, s, batch["scores"])
 
@@ -221,8 +218,7 @@ def trained(v, seed, s, device):
             reading = ambiguous_loss.meter(batch["scores"])
             readings.append([step - 1, *sweep.rounded(reading)])
 
-    steps = s.epochs * s.steps_per_epoch
-    seconds = sweep.train(net, v.optimiser(net, s), batch_loss, steps, watch)
+    net, seconds = runs.trained(v, seed, s, device, batch_loss, watch)
     return net, seconds, readings
 
 
@@ -318,23 +314,17 @@ def report(rows_of_runs):
     return {"rotated.png": plot(summary)}, text
 
 
-def train_once(argv):
-    """Train the recurrent network once, print what it finds and save a picture of six test
-    images and its decisions."""
-    text = "Train the recurrent network once on pairs at any angle, and draw it."
-    parser = argparse.ArgumentParser(description=text, usage=argparse.SUPPRESS)
-    add = parser.add_argument
-    add("--train", action="store_true", help="which is what you do here")
-    add("--matched", action="store_true", help="each decision has its own whole")
-    add("--seed", type=int, default=0, help="of the weights and the images")
-    add("--out", type=Path, default=Path("out"), help="folder of angles.png")
-    args = parser.parse_args(argv)
+def train_once(args):
+    """Train the recurrent network once on pairs at any angle, say what it finds and draw
+    six test images and its decisions."""
     v = VARIANTS["full-matched" if args.matched else "full"]
     net, seconds, _ = trained(v, args.seed, SETTINGS, "cpu")
     images, parts = held_out(SETTINGS, args.seed, "cpu")
     ends = measure(net, images, parts)
-    print(f"Both wholes are found in {ends['pairs']:.0%} of {len(images)} test images.")
-    print(f"The score is {ends['score']:.3f}. The training took {seconds:.0f} s.")
+    text = (
+        f"Both wholes are found in {ends['pairs']:.0%} of {len(images)} test images.\n"
+    )
+    text += f"The score is {ends['score']:.3f}. The training took {seconds:.0f} s."
 
     with torch.no_grad():
         masks = decide(net, images[:6], instances=1)  # (6, 2, 1, H, W)
@@ -346,9 +336,7 @@ def train_once(argv):
     ax.imshow(picture, cmap="gray", vmin=0, vmax=1)
     ax.set_axis_off()
     ax.set_title("Six test images, the first decision and the second decision")
-    args.out.mkdir(parents=True, exist_ok=True)
-    sweep.save(args.out / "angles.png", fig)
-    print("Saved", args.out / "angles.png")
+    return {"angles.png": fig}, text
 
 
 QUESTION = sweep.Question(
@@ -362,6 +350,7 @@ QUESTION = sweep.Question(
     fixed={"exact": EXACT, **rules.OF_THE_LOSS},
     default=tuple(NETWORKS),
     once=train_once,
+    flags={"matched": "each decision has its own whole"},
 )
 
 if __name__ == "__main__":

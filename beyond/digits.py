@@ -10,15 +10,12 @@ pixels are common has to be guessed from the outline, but for one variant that s
 The digits are the 1,797 of 8 x 8 pixels that come with scikit-learn. They are enlarged to
 16 x 16, bilinearly, and cut at 0.45 of the range.
 
-python -m beyond.digits draws the recorded runs. With --train it trains the three
-networks whose decisions digits.png shows, in two minutes, and saves these decisions.
+python -m beyond.digits draws the recorded runs. With --train it trains three networks
+once, in two minutes, and draws digits.png; --train --help lists its settings.
 """
 
-import argparse
-import statistics
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -26,7 +23,7 @@ from matplotlib.figure import Figure
 
 import data
 from beyond import measures, rules, runs, shares, stats, sweep
-from beyond.networks import Variant, decide
+from beyond.networks import decide
 
 SIDE = 16  # pixels of a digit
 CUT = 0.45  # of the range of grey: what is brighter is the digit's
@@ -148,30 +145,24 @@ def ruled(v, words, **how):
 # "loss" is the loss to take home; a coin draws one truth for each image.
 HOME = {"rule": "ambiguous_loss", "number": 3.0}
 EVEN = {"rule": "shared", "number": 0.5}
-VARIANTS = {
+SEEN = {"shape.overlap": 0.5}
+ALL_TRUTHS = {
     "single": runs.SINGLE,
-    "single-seen": Variant(
-        "one decision, the overlap is seen",
-        "UNet",
-        {"out_channels": 2},
-        other={"shape.overlap": 0.5},
-    ),
-    "single-coin": replace(runs.SINGLE, coin=True),
+    "single-seen": ruled(runs.SINGLE, "the overlap is seen", other=SEEN),
 }
+ONE_TRUTH = {"single-coin": ruled(runs.SINGLE, "one truth an image", coin=True)}
 for key, v in NETWORKS.items():
-    VARIANTS[key] = ruled(v, "the maximum")
-    VARIANTS[f"{key}-matched"] = ruled(v, "matched", rule="matched")
-    VARIANTS[f"{key}-loss"] = ruled(v, "ambiguous_loss", **HOME)
-    VARIANTS[f"{key}-coin"] = ruled(v, "the maximum", coin=True)
-    VARIANTS[f"{key}-coin-shared"] = ruled(v, "shared evenly", coin=True, **EVEN)
-    VARIANTS[f"{key}-coin-loss"] = ruled(v, "ambiguous_loss", coin=True, **HOME)
-ALONE = {  # of which it is drawn what one decision gives away
-    "single": "one decision",
-    "single-seen": "one decision, the overlap is seen",
-    "single-coin": "one decision, one truth an image",
-}
-PLANNED_SEEDS = range(10)  # of the planned test
-PICTURED = ("single-coin", "dual-coin", "dual-coin-loss")  # of the seed 0
+    ALL_TRUTHS[key] = ruled(v, "the maximum")
+    ALL_TRUTHS[f"{key}-matched"] = ruled(v, "matched", rule="matched")
+    ALL_TRUTHS[f"{key}-loss"] = ruled(v, "ambiguous_loss", **HOME)
+    ONE_TRUTH[f"{key}-coin"] = ruled(v, "the maximum", coin=True)
+    ONE_TRUTH[f"{key}-coin-shared"] = ruled(v, "shared evenly", coin=True, **EVEN)
+    ONE_TRUTH[f"{key}-coin-loss"] = ruled(v, "ambiguous_loss", coin=True, **HOME)
+VARIANTS = ALL_TRUTHS | ONE_TRUTH
+ALONE = ("single", "single-seen", "single-coin")  # one decision: what it gives is drawn
+DRAWN = ("single-coin", "dual-coin", "dual-coin-loss")  # by --train
+# Written down before it was run, on seeds 0-9: the GED of the first is smaller.
+PLANNED = [("dual-coin-loss", "dual-coin")]
 MEASURES = {
     "ged": "GED",
     "accuracy_term": "without diversity",
@@ -179,7 +170,6 @@ MEASURES = {
     "best_match": "best match",
     "found": "both truths found",
 }
-MASKS = sweep.ROWS / "digits_masks.npz"  # what they decide on eight test images
 
 
 def loss(v, net, s, generator, coins=None):
@@ -224,14 +214,11 @@ def measure(net, images, parts):
 
 def trained(v, seed, s, device):
     """Return the network of a Variant, trained, and the seconds it took."""
-    net, generator = v.begin(s, seed, device)
-    coins = torch.Generator(device).manual_seed(seed + 3 * data.SEEDS)
 
-    def batch_loss(progress):
+    def batch_loss(net, generator, coins, progress):
         return loss(v, net, s, generator, coins)
 
-    steps = s.epochs * s.steps_per_epoch
-    return net, sweep.train(net, v.optimiser(net, s), batch_loss, steps)
+    return runs.trained(v, seed, s, device, batch_loss)
 
 
 def run(v, seed, s, device):
@@ -242,59 +229,30 @@ def run(v, seed, s, device):
     return {"seconds": seconds, **measure(net, images, parts)}
 
 
-def mean_of(rows, name):
-    """Return the mean of a number over rows and, of several, its standard deviation, as a
-    text."""
-    values = [row[name] for row in rows]
-    text = f"{statistics.mean(values):.3f}"
-    return f"{text} ± {statistics.stdev(values):.3f}" if len(values) > 1 else text
+def ends_of(row):
+    """Return what the decisions of a run end in, {outcome: for each decision the share of
+    the images}, the decision that is unlearned in the fewest images first."""
+    shares_of = [decision["outcome_share"] for decision in row["decisions"]]
+    shares_of.sort(key=lambda shares: shares.get("unlearned", 0))
+    ends = {}
+    for outcome in data.OUTCOMES:
+        ends[outcome] = [shares.get(outcome, 0.0) for shares in shares_of]
+    return ends
 
 
-def ends_of(rows, rank):
-    """Return what a decision ends in, mean over rows, as a text. rank 0 is, of each run,
-    the decision that is unlearned in the fewest images, 1 is the other one."""
-    if rank >= len(rows[0]["decisions"]):
-        return "-"
-    total = dict.fromkeys(data.OUTCOMES, 0.0)
-    for row in rows:
-        fractions = [decision["outcome_share"] for decision in row["decisions"]]
-        fractions.sort(key=lambda fraction: fraction.get("unlearned", 0))
-        for end, fraction in fractions[rank].items():
-            total[end] += fraction / len(rows)
-    return ", ".join(f"{end} {share:.0%}" for end, share in total.items())
-
-
-def tables(rows_of_runs, coin):
-    """Return the measures of the variants with or without a coin, and what their decisions
-    end in, as two tables in Markdown."""
-    worth = []
-    ends = []
-    for key, v in VARIANTS.items():
-        rows = runs.lived(rows_of_runs, key)
-        if v.coin == coin and rows:
-            numbers = [mean_of(rows, name) for name in MEASURES]
-            worth.append([v.title, len(rows), *numbers])
-            ends.append([v.title, ends_of(rows, 0), ends_of(rows, 1)])
-    text = stats.markdown(["network, rule", "runs", *MEASURES.values()], worth)
-    text += "\n\nWhat becomes of the common region, image by image:\n\n"
-    return text + stats.markdown(
-        ["network, rule", "the more learned decision", "the other"], ends
-    )
-
-
-def given_away(rows_of_runs):
+def given_away(rows):
     """Return b/P and the given share of all instances in runs of one decision, {variant:
     two arrays}. A run that has not learned the own parts in most images is left out: of it
     nothing is predicted."""
     points = {}
     for key in ALONE:
-        rows = []
-        for row in runs.lived(rows_of_runs, key):
+        learned = []
+        for row in runs.lived(rows, key):
             if row["decisions"][0]["outcome_share"].get("unlearned", 0) < 0.5:
-                rows.append(row)
-        if rows:
-            ratio = np.concatenate([row["images"]["b_over_P"] for row in rows]) / 100
-            given = np.concatenate([row["images"]["given"] for row in rows]) / 100
+                learned.append(row["images"])
+        if learned:
+            ratio = np.concatenate([images["b_over_P"] for images in learned]) / 100
+            given = np.concatenate([images["given"] for images in learned]) / 100
             points[key] = ratio, given
     return points
 
@@ -304,11 +262,10 @@ def table_of_shares(points):
     Markdown."""
     lines = []
     for key, (ratio, given) in points.items():
-        above = np.mean(given > shares.dividing_point(1, ratio))
-        full = np.mean(given >= data.GIVEN)
-        mean = f"{np.mean(given):.3f}"
-        lines.append([ALONE[key], len(given), mean, f"{above:.1%}", f"{full:.1%}"])
-    head = ["network", "instances", "mean share", "above a*", f"{data.GIVEN} or more"]
+        full = f"{np.mean(given >= data.GIVEN):.0%}"
+        title = VARIANTS[key].title
+        lines.append([title, len(given), f"{np.mean(given):.0%}", full])
+    head = ["network", "instances", "mean share", f"{data.GIVEN} or more"]
     return stats.markdown(head, lines)
 
 
@@ -323,7 +280,7 @@ def plot_shares(points):
         ax.plot(r, np.ones(50), "k", label="predicted: an undecided half climbs to 1")
         lowest = shares.dividing_point(1, r)
         ax.plot(r, lowest, "k--", label="a*: from above it a share climbs to 1")
-        ax.set_title(ALONE[key], fontsize=10)
+        ax.set_title(VARIANTS[key].title, fontsize=10)
         ax.set_xlabel("b/P of the instance")
     axes[0].set_ylabel("share of the common region that it is given")
     handles = axes[0].get_lines()[1:]
@@ -332,20 +289,36 @@ def plot_shares(points):
     return fig
 
 
-def plot_masks(path):
-    """Draw a file of decisions on test images, as MASKS is one: an image a column, its two
-    truths and the decisions below. Returns the Figure."""
-    loaded = {}
-    with np.load(path) as file:
-        for name in file:
-            loaded[name] = torch.from_numpy(file[name]) / 255
-    images = loaded["images"]
-    parts = loaded["parts"]
+def report(rows):
+    """Return the figure of the runs and their text, see sweep."""
+    ended = {}
+    for key, row in rows.items():
+        ended[key] = row if "error" in row else row | ends_of(row)
+    outcomes = {outcome: outcome for outcome in data.OUTCOMES}
+    text = "Digits that overlap, one truth an image. "
+    text += runs.headline(rows, VARIANTS, PLANNED[0], "ged", "GED")
+    text += "The tables have means ± standard deviations over runs.\n\n"
+    headings = {"all truths": ALL_TRUTHS, "one truth an image": ONE_TRUTH}
+    for heading, variants in headings.items():
+        text += f"Trained with {heading}:\n\n"
+        text += runs.means(ended, variants, MEASURES) + "\n\n"
+        text += "In what share of the images each decision ends so, "
+        text += "the more learned one first:\n\n"
+        text += runs.means(ended, variants, outcomes) + "\n\n"
+    text += "The planned test, GED, paired over seeds:\n\n"
+    text += runs.differences(rows, PLANNED, "ged", range(10)) + "\n\n"
+    points = given_away(rows)
+    text += "What one decision gives of the common region to an instance:\n\n"
+    text += table_of_shares(points)
+    return {"digits_shares.png": plot_shares(points)} if points else {}, text
+
+
+def plot(images, parts, decisions):
+    """Draw test images (n, 1, H, W), an image a column: its truths and what networks decide
+    on it, {title: (n, D, 2, H, W)}. parts is (n, 3, H, W). Returns the Figure."""
     truths = data.groupings(parts)  # (n, 2 groupings, 2 instances, H, W)
     no_masks = torch.zeros_like(truths[:, :1])  # with which the image alone is painted
-    blocks = {"image": no_masks, "its two truths": truths}
-    for key in PICTURED:
-        blocks[VARIANTS[key].title.replace(", ", ",\n")] = loaded[key]
+    blocks = {"image": no_masks, "its two truths": truths, **decisions}
     heights = [masks.shape[1] for masks in blocks.values()]
     fig = Figure(figsize=(10.5, 8), layout="constrained")
     axes = fig.subplots(len(blocks), 1, height_ratios=heights)
@@ -357,69 +330,27 @@ def plot_masks(path):
             columns.append(np.pad(column, ((0, 0), (1, 1), (0, 0)), constant_values=1))
         ax.imshow(np.concatenate(columns, 1), interpolation="nearest")
         ax.set(xticks=[], yticks=[])
-        ax.set_ylabel(title, rotation=0, ha="right", va="center")
+        ax.set_ylabel(title.replace(", ", ",\n"), rotation=0, ha="right", va="center")
         ax.spines[:].set_visible(False)
     fig.legend(handles=data.key()[:-1], ncols=6, loc="outside lower center")
     fig.suptitle("Digits that overlap, one truth an image: what do two heads find?")
     return fig
 
 
-def report(rows_of_runs):
-    """Return the figures of the runs and their text, see sweep."""
-    saved = {"digits.png": plot_masks(MASKS)} if MASKS.exists() else {}
-    text = ""
-    pair = ("dual-coin-loss", "dual-coin")
-    ours, maximum = runs.paired(rows_of_runs, *pair, "ged", PLANNED_SEEDS)
-    if len(ours):
-        text += "With one truth an image two heads have a mean GED of "
-        text += f"{ours.mean():.2f} by the loss to take home\n"
-        text += f"and {maximum.mean():.2f} under the maximum.\n"
-    points = given_away(rows_of_runs)
-    if "single" in points and "single-seen" in points:
-        hidden = points["single"][1].mean()
-        seen = points["single-seen"][1].mean()
-        text += f"One decision gives an instance {hidden:.0%} of the common region, "
-        text += f"and\n{seen:.0%} where the overlap can be seen.\n"
-    text += "\nMeans ± standard deviations over runs. Trained with all truths:\n\n"
-    text += tables(rows_of_runs, coin=False)
-    text += "\n\nTrained with one truth an image:\n\n"
-    text += tables(rows_of_runs, coin=True) + "\n"
-    if points:
-        saved["digits_shares.png"] = plot_shares(points)
-        text += "\nWhat one decision gives to an instance:\n\n"
-        text += table_of_shares(points) + "\n"
-    if len(ours):
-        more = ours - maximum
-        text += "\nThe planned test: two heads, one truth an image, GED by the loss to "
-        text += "take home minus\nGED under the maximum, in pairs of runs of one seed. "
-        text += f"Mean {more.mean():+.3f},\nfrom {more.min():+.3f} to {more.max():+.3f}"
-        text += (
-            f", {len(more)} pairs; sign-flip test, p = {stats.sign_flips(more):.2g}."
-        )
-    return saved, text.strip()
-
-
-def train_pictured(argv):
-    """Train the networks of PICTURED and save what they decide on the first eight test
-    images, as MASKS keeps it, and digits.png."""
-    text = "Train the three networks whose decisions digits.png shows."
-    parser = argparse.ArgumentParser(description=text, usage=argparse.SUPPRESS)
-    parser.add_argument("--train", action="store_true", help="which you do here")
-    parser.add_argument("--out", type=Path, default=Path("out"), help="folder to use")
-    args = parser.parse_args(argv)
-    images, parts = held_out(SETTINGS, 0, "cpu")
-    shown = {"images": images[:8], "parts": parts[:8]}
-    for key in PICTURED:
-        net, seconds = trained(VARIANTS[key], 0, SETTINGS, "cpu")
-        print(f"{VARIANTS[key].title}: {seconds:.0f} s", flush=True)
+def train_once(args):
+    """Train one decision and two heads, these under the maximum and by the loss to take
+    home, each with one truth an image, and draw what they decide on eight test images."""
+    images, parts = held_out(SETTINGS, args.seed, "cpu")
+    decisions = {}
+    text = []
+    for key in DRAWN:
+        title = VARIANTS[key].title
+        net, seconds = trained(VARIANTS[key], args.seed, SETTINGS, "cpu")
+        ged = measure(net, images, parts)["ged"]
+        text.append(f"{title}: GED {ged:.3f}, trained in {seconds:.0f} s")
         with torch.no_grad():
-            shown[key] = decide(net, images[:8])  # (8, D, 2, H, W)
-    for name, picture in shown.items():
-        shown[name] = (255 * picture.clamp(0, 1)).round().byte().numpy()
-    args.out.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(args.out / MASKS.name, **shown)
-    sweep.save(args.out / "digits.png", plot_masks(args.out / MASKS.name))
-    print(f"Saved in {args.out}: {MASKS.name}, digits.png.")
+            decisions[title] = decide(net, images[:8])  # (8, D, 2, H, W)
+    return {"digits.png": plot(images[:8], parts[:8], decisions)}, "\n".join(text)
 
 
 QUESTION = sweep.Question(
@@ -443,7 +374,7 @@ QUESTION = sweep.Question(
     },
     default=tuple(VARIANTS),
     seeds=10,
-    once=train_pictured,
+    once=train_once,
 )
 
 

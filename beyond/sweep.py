@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 import torch
@@ -44,7 +44,10 @@ class Question:
     files: tuple = ()  # further files of rows that are drawn
     default: tuple = ()  # the keys that are trained unless others are asked for
     seeds: int = 20  # how many are trained unless others are asked for
-    once: Callable | None = None  # once(argv): what --train does, a run and its picture
+    once: Callable | None = (
+        None  # once(args) -> ({file name: Figure}, text), by --train
+    )
+    flags: dict = field(default_factory=dict)  # {name: help text} of --train
 
 
 # Rows
@@ -201,9 +204,9 @@ def made_with(s, row):
     """Return Settings s with the values with which a row was made."""
     values = row["settings"]
     own = {}
-    for field in fields(s):
-        if field.name in values and field.name != "shape":
-            own[field.name] = values[field.name]
+    for setting in fields(s):
+        if setting.name in values and setting.name != "shape":
+            own[setting.name] = values[setting.name]
     return replace(s, shape=replace(s.shape, **values["shape"]), **own)
 
 
@@ -333,6 +336,20 @@ def arguments(question, argv=None):
     return args
 
 
+def arguments_of_once(question, argv):
+    """Return what the command line of a question says with --train."""
+    parser = argparse.ArgumentParser(
+        description=question.once.__doc__, usage=argparse.SUPPRESS, allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("--train", action="store_true", help="which is what you do here")
+    for name, text in question.flags.items():
+        add(f"--{name}", action="store_true", help=text)
+    add("--seed", type=int, default=0, help="of the weights and the images")
+    add("--out", type=Path, default=Path("out"), help="folder of the picture")
+    return parser.parse_args(argv)
+
+
 def trained(question, args, rows):
     """Train what is asked for and not among the rows. Yields the rows that an earlier
     sweep into the same folder has left, then the new ones, which are appended there."""
@@ -359,12 +376,16 @@ def trained(question, args, rows):
         print(f"{text}: {row.get('outcome', 'died')}", flush=True)
 
 
-def save(path, what):
-    """Save a dict as JSON or a Figure as PNG, as the name of the file says."""
-    if isinstance(what, dict):
-        path.write_text(json.dumps(what, indent=1, allow_nan=False))
-    else:
-        what.savefig(path, dpi=110)
+def save(saved, folder):
+    """Save {file name: dict or Figure} in a folder, a dict as JSON and a Figure as PNG, and
+    say so."""
+    for name, what in saved.items():
+        if isinstance(what, dict):
+            (folder / name).write_text(json.dumps(what, indent=1, allow_nan=False))
+        else:
+            what.savefig(folder / name, dpi=110)
+    if saved:
+        print(f"Saved in {folder}: {', '.join(saved)}.")
 
 
 def answer(question, argv=None):
@@ -385,12 +406,9 @@ def answer(question, argv=None):
     runs = distinct(fitting)
 
     saved, text = question.report(runs)
-    for name, what in saved.items():
-        save(args.out / name, what)
     print(text)
     print(f"\nThis is what {len(runs)} runs say.")
-    if saved:
-        print(f"Saved in {args.out}: {', '.join(saved)}.")
+    save(saved, args.out)
     if cut:
         print(f"{len(cut)} more rows are of variants that only {CUT} have.")
     if wrong:
@@ -398,15 +416,24 @@ def answer(question, argv=None):
     return saved
 
 
+def answer_once(question, argv):
+    """Train once, as a question says, save its picture and print its text."""
+    args = arguments_of_once(question, argv)
+    args.out.mkdir(parents=True, exist_ok=True)
+    saved, text = question.once(args)
+    print(text)
+    save(saved, args.out)
+
+
 def main(question, argv=None):
-    """The command line of a question, see answer(). What goes wrong is said in one line,
+    """The command line of a question, see answer() and answer_once(). What goes wrong is said in one line,
     with status 1; Ctrl-C ends with 130."""
     torch.set_num_threads(1)
     torch.backends.cudnn.deterministic = True
     argv = sys.argv[1:] if argv is None else argv
     try:
         if question.once is not None and "--train" in argv:
-            return question.once(argv)
+            return answer_once(question, argv)
         return answer(question, argv)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -216,8 +216,9 @@ def test_planned_tests_are_paired_by_seed_and_leave_out_runs_that_died():
     rows["heads-loss", 4] = {"variant": "heads-loss", "seed": 4, "error": "died"}
     _, text = readers.report(rows)
     # -0.1, -0.09, -0.08, -0.07: 2 of the 16 ways to set the signs are as far from 0.
-    assert "| heads-loss | heads | -0.085 | 4 of 4 | 0.12 | 0.5 |" in text
-    assert "| four heads, ambiguous_loss | 4 | 0.130 | 0.500 |" in text
+    test = "-0.085 | -0.100 to -0.070 | 4 of 4 | 0.12 | 0.5"
+    assert f"| heads-loss | heads | {test} |" in text
+    assert "| four heads, ambiguous_loss | 4 | 0.130 ± 0.026 | 0.500" in text
 
 
 def test_the_script_trains_two_networks_and_draws_them(
@@ -240,7 +241,8 @@ def test_the_readme_has_the_planned_tests_of_the_rows():
     fitting, _, wrong = sweep.sorted_out(question, rows, readers.SETTINGS, "cpu")
     assert wrong == ""
     _, text = readers.report(sweep.distinct(fitting))
-    assert "| heads-loss | heads | -0.127 | 10 of 10 | 0.002 | 0.0078 |" in text
+    test = "-0.127 | -0.349 to -0.052 | 10 of 10 | 0.002 | 0.0078"
+    assert f"| heads-loss | heads | {test} |" in text
     readme = (sweep.ROWS.parent / "README.md").read_text(encoding="utf-8")
     assert "| against the maximum | -0.127 | 10 of 10 | 0.0078 |" in readme
     assert (
