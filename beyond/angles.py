@@ -318,7 +318,7 @@ def train_once(args):
     """Train the recurrent network once on pairs at any angle, say what it finds and draw
     six test images and its decisions."""
     v = VARIANTS["full-matched" if args.matched else "full"]
-    net, seconds, _ = trained(v, args.seed, SETTINGS, "cpu")
+    net, seconds, _ = trained(v, args.seed, v.settings(SETTINGS), "cpu")
     images, parts = held_out(SETTINGS, args.seed, "cpu")
     ends = measure(net, images, parts)
     text = (
@@ -332,7 +332,8 @@ def train_once(args):
     size = SETTINGS.shape.size
     fig = Figure(figsize=(9, 4), layout="constrained")
     ax = fig.subplots()
-    picture = rows.permute(1, 2, 0, 3).reshape(3 * size, 6 * size).numpy()
+    picture = rows.permute(1, 2, 0, 3)  # (3, H, 6, W)
+    picture = picture.reshape(3 * size, 6 * size).numpy()
     ax.imshow(picture, cmap="gray", vmin=0, vmax=1)
     ax.set_axis_off()
     ax.set_title("Six test images, the first decision and the second decision")
@@ -350,7 +351,7 @@ QUESTION = sweep.Question(
     fixed={"exact": EXACT, **rules.OF_THE_LOSS},
     default=tuple(NETWORKS),
     once=train_once,
-    flags={"matched": "each decision has its own whole"},
+    flags={"matched": "each decision takes a whole of its own"},
 )
 
 if __name__ == "__main__":

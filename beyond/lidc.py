@@ -20,7 +20,7 @@ import torch
 from matplotlib.path import Path as Outline
 
 READERS = 4
-EVERY = 5  # every fifth patient tests, the others train
+EVERY = 5  # every fifth patient is for testing, the others are for training
 
 
 def database():
@@ -37,8 +37,9 @@ def database():
 def outlined(path):
     """Return the outlines of all slices of a SQLite file, {(patient, scan, z):
     {annotation: [(included, points)]}}. points are pixels (x, y), (k, 2). An outline that
-    is included surrounds a region of the annotation, and one that is not surrounds a hole
-    in it. What is included comes first. ValueError: the file cannot be read."""
+    is included surrounds a region of the annotation, and one that is not surrounds a
+    hole. The included ones come first, so that holes are taken out of them. ValueError:
+    the file cannot be read."""
     query = """
         SELECT patient_id, scan_id, image_z_position, annotation_id, inclusion, coords
         FROM contours
@@ -54,7 +55,7 @@ def outlined(path):
     except sqlite3.Error as error:
         raise ValueError(f"cannot read {path}: {error}") from None
     for patient, scan, z, annotation, included, text in contours:
-        points = np.array([line.split(",") for line in text.split()], int)
+        points = np.array([line.split(",") for line in text.split()], int)  # (k, 2)
         annotations = slices.setdefault((patient, scan, z), {})
         annotations.setdefault(annotation, []).append((included, points))
     return slices
@@ -62,9 +63,8 @@ def outlined(path):
 
 def mask_of(annotation, corner, size):
     """Return the mask (size, size) of [(included, points)], see outlined, in a window
-    whose first pixel is corner, (x, y). Outlines lie outside of what they surround (Armato
-    et al. 2011), and a pixel is inside if a ray from it crosses the outline an odd number
-    of times."""
+    whose first pixel is corner, (x, y). An outline lists its pixels one by one. They are
+    not of the nodule, be it around a region or around a hole (Armato et al. 2011)."""
     y, x = np.indices((size, size))
     pixels = np.stack((x, y), -1).reshape(-1, 2) + corner  # (H W, 2)
     mask = np.zeros((size, size), bool)
@@ -74,42 +74,44 @@ def mask_of(annotation, corner, size):
             mask |= inside
         else:
             mask &= ~inside
-        # The outline itself is outside, and contains_points may go either way on it.
+        # On the outline itself contains_points may go either way.
         column, row = (points - corner).T
         mask[row, column] = False
     return mask
 
 
 def masks_of(annotations, size):
-    """Return the masks (4, size, size) of the annotations of a slice, their common middle
-    in the middle. None: it is no slice that four readers outlined, or does not fit.
+    """Return the masks (4, size, size) of the annotations of a slice. The box around all
+    four is in the middle.
 
-    A reader annotates a nodule once. So these are the slices of a scan with exactly four
-    annotations, each of which has pixels in common with each other.
+    A reader annotates a nodule once. So None is returned if there are not four
+    annotations, or if two of them have no pixel in common, and also if the box does not
+    fit.
     """
     if len(annotations) != READERS:
         return None
-    drawn = []
-    for own in annotations.values():
-        for _, points in own:
-            drawn.append(points)
-    points = np.concatenate(drawn)
-    first = points.min(0)
+    points = []
+    for outlines in annotations.values():
+        for _, outline in outlines:
+            points.append(outline)
+    points = np.concatenate(points)  # (k, 2)
+    first = points.min(0)  # x and y
     last = points.max(0)
     if (last - first).max() >= size:
         return None
     corner = (first + last + 1) // 2 - size // 2
-    masks = np.stack([mask_of(own, corner, size) for own in annotations.values()])
-    pixels = masks.astype(int)
+    masks = np.stack([mask_of(one, corner, size) for one in annotations.values()])
+    pixels = masks.astype(int)  # (4, H, W)
     in_common = np.einsum("ahw,bhw->ab", pixels, pixels)  # (4, 4)
     return masks if in_common.all() else None
 
 
 @cache
 def read(path, size):
-    """Return the slices of a SQLite file that four readers outlined, as (masks that train,
-    masks that test), each (N, 4, H, W) of booleans. No patient is in both: in the order of
-    their names every fifth one tests."""
+    """Return the slices of a SQLite file that four readers outlined, as masks for training
+    and masks for testing, each (N, 4, H, W) of booleans. Of a patient all slices are in
+    one of the two: in the order of their names every fifth patient is for testing.
+    ValueError: the file cannot be read."""
     masks = []
     patients = []
     for (patient, _, _), annotations in outlined(path).items():
@@ -117,6 +119,7 @@ def read(path, size):
         if window is not None:
             masks.append(window)
             patients.append(patient)
-    masks = torch.from_numpy(np.stack(masks))
-    tests = torch.from_numpy(np.isin(patients, sorted(set(patients))[::EVERY]))
-    return masks[~tests], masks[tests]
+    masks = torch.from_numpy(np.stack(masks))  # (N, 4, H, W)
+    for_testing = sorted(set(patients))[::EVERY]
+    is_test = torch.from_numpy(np.isin(patients, for_testing))  # (N,)
+    return masks[~is_test], masks[is_test]

@@ -1,10 +1,10 @@
 """The field's measures of several decisions where several truths are valid.
 
 masks (n, D decisions, I instances, H, W) and truths (n, G truths, I, H, W) are 0 and 1.
-What compares them is the IoU, mean over instances. An instance that is empty in both has
-IoU 1, as in the code of Kohl et al. 2018. The functions between iou and measure take
-tables of it and return one number an image, (n,). All decisions count alike, and so do
-all truths.
+They are compared by the IoU, which is the mean over instances. An instance that is empty
+in both has IoU 1, as in the code of Kohl et al. 2018. The functions from accuracy_term to
+best_match take tables of IoUs and return one number an image, (n,). All decisions count
+alike, and so do all truths.
 """
 
 import math
@@ -12,7 +12,7 @@ from itertools import permutations
 
 import torch
 
-MOST = 6  # rows of a table whose best assignment is found by trying all, 720 at most
+MOST = 6  # the largest square table of which all assignments are tried, 6! = 720
 
 
 def iou(one, other):
@@ -26,42 +26,42 @@ def iou(one, other):
     for masks in (one, other):
         if ((masks != 0) & (masks != 1)).any():
             raise ValueError("masks must be 0 and 1: cut probabilities at 1/2")
-    a = one.flatten(3).double()  # (n, A, I, HW)
-    b = other.flatten(3).double()  # (n, B, I, HW)
-    common = torch.einsum("naik,nbik->nabi", a, b)  # pixels
-    union = a.sum(3)[:, :, None] + b.sum(3)[:, None] - common  # (n, A, B, I)
-    each = torch.where(union > 0, common / union.clamp(min=1), 1.0)
-    return each.mean(3)
+    p = one.flatten(3).double()  # (n, A, I, HW)
+    q = other.flatten(3).double()  # (n, B, I, HW)
+    inside = torch.einsum("naik,nbik->nabi", p, q)  # (n, A, B, I), pixels
+    union = p.sum(3)[:, :, None] + q.sum(3)[:, None] - inside  # (n, A, B, I)
+    ious = torch.where(union > 0, inside / union.clamp(min=1), 1.0)
+    return ious.mean(3)
 
 
 def accuracy_term(between):
-    """Return twice the mean distance 1 - IoU of a decision and a truth, (n,), from a table
-    (n, D, G): the GED without its diversity terms."""
+    """Return twice the mean distance 1 - IoU of a decision and a truth, (n,), from their
+    IoUs (n, D, G): the GED without its diversity terms. It is 0 at best."""
     return 2 * (1 - between).mean((1, 2))
 
 
 def diversity(among):
-    """Return the mean distance 1 - IoU of two decisions, or of two truths, (n,), from a
-    table (n, D, D). As in Kohl et al. 2018 a decision is also paired with itself."""
+    """Return the mean distance 1 - IoU of two decisions, or of two truths, (n,), from their
+    IoUs (n, D, D). As in Kohl et al. 2018 a decision is also paired with itself."""
     return (1 - among).mean((1, 2))
 
 
 def ged(between, among_decisions, among_truths):
     """Return the generalised energy distance squared, (n,), with 1 - IoU as distance:
     2 E d(S, Y) - E d(S, S') - E d(Y, Y') of decisions S and truths Y (Kohl et al. 2018,
-    arXiv 1806.05034, Eq. 4). 0 is best: the decisions are the truths. The tables are (n,
+    arXiv 1806.05034, Eq. 4). 0 is best: the decisions are the truths. The IoUs are (n,
     D, G), (n, D, D) and (n, G, G)."""
     rewarded = diversity(among_decisions) + diversity(among_truths)
     return accuracy_term(between) - rewarded
 
 
 def hungarian_iou(between):
-    """Return the Hungarian-matched IoU, HM-IoU, (n,), of a table (n, D, G): the largest
+    """Return the Hungarian-matched IoU, HM-IoU, (n,), from IoUs (n, D, G): the largest
     mean IoU if each decision is matched with a truth of its own (Kohl et al. 2019, arXiv
     1905.13077).
 
     Where D and G differ, both are repeated up to their least common multiple, as there.
-    ValueError: that is above 6, as all assignments are tried.
+    ValueError: the multiple is above 6, as all assignments are tried.
     """
     D, G = between.shape[1:]
     rows = math.lcm(D, G)
@@ -71,24 +71,25 @@ def hungarian_iou(between):
             f"got D = {D} and G = {G}"
         )
     square = between.repeat(1, rows // D, rows // G)  # (n, rows, rows)
-    ways = torch.tensor(list(permutations(range(rows))), device=between.device)
-    matched = square[:, torch.arange(rows, device=between.device), ways]
-    return matched.mean(2).amax(1)  # of (n, ways, rows)
+    ways = torch.tensor(list(permutations(range(rows))))  # (rows!, rows)
+    matched = square[:, torch.arange(rows), ways]  # (n, rows!, rows)
+    return matched.mean(2).amax(1)
 
 
 def best_match(between):
-    """Return the IoU of a truth with the best decision for it, mean over truths, (n,), of
-    a table (n, D, G)."""
+    """Return the IoU of a truth with the best decision for it, mean over truths, (n,),
+    from their IoUs (n, D, G)."""
     return between.amax(1).mean(1)
 
 
 def measure(masks, truths):
     """Return the means over images of all measures, as a dict for a row: ged, its
-    accuracy_term, hungarian_iou and best_match. Masks and truths are 0 and 1, see iou."""
+    accuracy_term, hungarian_iou and best_match. Masks and truths are 0 and 1, see iou.
+    ValueError: see iou and hungarian_iou."""
     between = iou(masks, truths)  # (n, D, G)
-    distance = ged(between, iou(masks, masks), iou(truths, truths))
+    geds = ged(between, iou(masks, masks), iou(truths, truths))  # (n,)
     return {
-        "ged": distance.mean().item(),
+        "ged": geds.mean().item(),
         "accuracy_term": accuracy_term(between).mean().item(),
         "hungarian_iou": hungarian_iou(between).mean().item(),
         "best_match": best_match(between).mean().item(),

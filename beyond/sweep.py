@@ -321,15 +321,15 @@ def arguments(question, argv=None):
     add("--device", choices=("cpu", "cuda"), default="cpu", help="cpu unless said")
     add("--workers", type=count, metavar="N", help="runs at once, else one a core")
     if question.once is not None:
-        text = "one run and its picture; --train --help lists its settings"
+        text = "train once and draw it; --train --help lists its settings"
         add("--train", action="store_true", help=text)
     args = parser.parse_args(argv)
-    args.train = bool(args.variants or args.seeds or args.anew)
+    args.sweep = bool(args.variants or args.seeds or args.anew)
     args.variants = args.variants.split(",") if args.variants else question.default
     for key in args.variants:
         if key not in question.variants:
             parser.error(f"argument --variants: there is no {key!r}, see --help")
-    if args.rows and args.train:
+    if args.rows and args.sweep:
         parser.error("argument --rows: what is there is drawn, nothing is trained")
     if args.device == "cuda" and not torch.cuda.is_available():
         parser.error("argument --device: there is no CUDA device")
@@ -342,7 +342,7 @@ def arguments_of_once(question, argv):
         description=question.once.__doc__, usage=argparse.SUPPRESS, allow_abbrev=False
     )
     add = parser.add_argument
-    add("--train", action="store_true", help="which is what you do here")
+    add("--train", action="store_true", help="train once and draw it")
     for name, text in question.flags.items():
         add(f"--{name}", action="store_true", help=text)
     add("--seed", type=int, default=0, help="of the weights and the images")
@@ -401,7 +401,7 @@ def answer(question, argv=None):
         s = made_with(s, rows[0])
     args.out.mkdir(parents=True, exist_ok=True)
     fitting, cut, wrong = sorted_out(question, rows, s, args.device)
-    if args.train:
+    if args.sweep:
         fitting.extend(trained(question, args, fitting))
     runs = distinct(fitting)
 
@@ -426,8 +426,8 @@ def answer_once(question, argv):
 
 
 def main(question, argv=None):
-    """The command line of a question, see answer() and answer_once(). What goes wrong is said in one line,
-    with status 1; Ctrl-C ends with 130."""
+    """Run the command line of a question, see answer() and answer_once(). What goes wrong
+    is said in one line, with status 1; Ctrl-C ends with 130."""
     torch.set_num_threads(1)
     torch.backends.cudnn.deterministic = True
     argv = sys.argv[1:] if argv is None else argv

@@ -154,14 +154,17 @@ def test_a_decision_that_says_both_is_as_far_as_its_pixels_say():
     assert row["images"]["given"] == [100] * 60
 
 
-def test_given_away_is_left_then_right_image_by_image():
-    _, parts = digits.sample(2, rng(7))
+def test_given_is_left_then_right_image_by_image():
+    images, parts = digits.sample(2, rng(7))
     own_left, common, own_right = parts.unbind(1)
     shares = torch.tensor([[0.2, 0.7], [1.0, 0.0]])[:, :, None, None]
     own = torch.stack((own_left, own_right), 1)
-    decisions = (own + shares * common[:, None])[:, None]  # (2, 1, 2, H, W)
-    row = digits.image_by_image(decisions, parts)
-    assert row["given"] == [20, 70, 100, 0]
+    decision = own + shares * common[:, None]  # (2, 2, H, W)
+
+    def net(images):
+        return decision.logit(eps=1e-6)
+
+    assert digits.measure(net, images, parts)["images"]["given"] == [20, 70, 100, 0]
 
 
 def test_the_loss_is_of_digits_and_the_coin_draws_one_truth():
@@ -207,7 +210,7 @@ def test_the_report_says_what_the_rows_say():
     assert f"| two heads, the maximum | 4 | {ends} | 0.000, 1.000 |" in text
     test = "-0.200 | -0.300 to -0.100 | 3 of 3 | 0.25 | 0.25"
     assert f"| dual-coin-loss | dual-coin | {test} |" in text
-    assert "| one decision | 12 | 62% | 50% |" in text
+    assert "| all truths | 12 | 62% | 50% |" in text
     points = saved["digits_shares.png"].axes[0].get_lines()[0]
     assert points.get_xdata().tolist() == [0.25, 0.5, 1, 0.4] * 3
 

@@ -152,6 +152,11 @@ def test_an_image_is_the_blurred_mean_of_the_masks_or_their_majority():
             assert image == pytest.approx(expected, abs=1e-6)
 
 
+def test_a_blur_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="sigma must be above 0, got 0"):
+        readers.blurred(torch.zeros(1, 1, 8, 8), 0)
+
+
 def always(masks):
     """A network whose decisions are masks (n, D, H, W), whatever it sees."""
     return lambda images: (masks[: len(images)].float() - 0.5) * 100  # logits
