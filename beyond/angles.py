@@ -7,7 +7,7 @@ truths. Turned by 180 degrees it is the same image with the wholes exchanged, so
 rule for the first decision can be right at every angle.
 
 python -m beyond.angles draws the recorded runs. With --train it trains the recurrent
-network once, in half a minute, and draws it; --train --help lists its settings.
+network once, in half a minute, and draws it.
 """
 
 import math
@@ -213,7 +213,7 @@ def trained(v, seed, s, device):
         batch["scores"] = batch_scores(net, s, generator)
         return minus_worth(v, s, batch["scores"])
 
-    def watch(step, cost):
+    def watch(net, step, cost):
         if step - 1 in METERED:
             reading = ambiguous_loss.meter(batch["scores"])
             readings.append([step - 1, *sweep.rounded(reading)])
@@ -314,17 +314,14 @@ def report(rows_of_runs):
     return {"rotated.png": plot(summary)}, text
 
 
-def train_once(args):
-    """Train the recurrent network once on pairs at any angle, say what it finds and draw
-    six test images and its decisions."""
-    v = VARIANTS["full-matched" if args.matched else "full"]
-    net, seconds, _ = trained(v, args.seed, v.settings(SETTINGS), "cpu")
-    images, parts = held_out(SETTINGS, args.seed, "cpu")
+def train_once(seed):
+    """Train the recurrent network once and print what it finds. Returns the picture of six
+    test images and its decisions, {file name: Figure}."""
+    net, seconds, _ = trained(VARIANTS["full"], seed, SETTINGS, "cpu")
+    images, parts = held_out(SETTINGS, seed, "cpu")
     ends = measure(net, images, parts)
-    text = (
-        f"Both wholes are found in {ends['pairs']:.0%} of {len(images)} test images.\n"
-    )
-    text += f"The score is {ends['score']:.3f}. The training took {seconds:.0f} s."
+    print(f"Both wholes are found in {ends['pairs']:.0%} of {len(images)} test images.")
+    print(f"The score is {ends['score']:.3f}. The training took {seconds:.0f} s.")
 
     with torch.no_grad():
         masks = decide(net, images[:6], instances=1)  # (6, 2, 1, H, W)
@@ -337,7 +334,7 @@ def train_once(args):
     ax.imshow(picture, cmap="gray", vmin=0, vmax=1)
     ax.set_axis_off()
     ax.set_title("Six test images, the first decision and the second decision")
-    return {"angles.png": fig}, text
+    return {"angles.png": fig}
 
 
 QUESTION = sweep.Question(
@@ -351,7 +348,6 @@ QUESTION = sweep.Question(
     fixed={"exact": EXACT, **rules.OF_THE_LOSS},
     default=tuple(NETWORKS),
     once=train_once,
-    flags={"matched": "each decision takes a whole of its own"},
 )
 
 if __name__ == "__main__":

@@ -12,46 +12,41 @@ from itertools import permutations
 
 import torch
 
+import data
+
 MOST = 6  # the largest square table of which all assignments are tried, 6! = 720
 
 
 def iou(one, other):
     """Return the IoU (n, A, B) of masks (n, A, I, H, W) with masks (n, B, I, H, W), all 0
     and 1, mean over the I instances. ValueError: shapes or values do not fit."""
-    shapes = f"{tuple(one.shape)} and {tuple(other.shape)}"
-    if one.ndim != 5 or other.ndim != 5:
-        raise ValueError(f"masks must have 5 dimensions, got {shapes}")
-    if len(one) != len(other) or one.shape[2:] != other.shape[2:]:
-        raise ValueError(f"masks must be (n, A or B, I, H, W), got {shapes}")
     for masks in (one, other):
         if ((masks != 0) & (masks != 1)).any():
             raise ValueError("masks must be 0 and 1: cut probabilities at 1/2")
-    p = one.flatten(3).double()  # (n, A, I, HW)
-    q = other.flatten(3).double()  # (n, B, I, HW)
-    inside = torch.einsum("naik,nbik->nabi", p, q)  # (n, A, B, I), pixels
-    union = p.sum(3)[:, :, None] + q.sum(3)[:, None] - inside  # (n, A, B, I)
-    ious = torch.where(union > 0, inside / union.clamp(min=1), 1.0)
-    return ious.mean(3)
+    ious = data.iou(one.double(), other.double())  # (n, A, B, I)
+    filled = one.any(-1).any(-1)[:, :, None] | other.any(-1).any(-1)[:, None]
+    return torch.where(filled, ious, 1.0).mean(3)
+
+
+def distance(ious):
+    """Return the mean distance 1 - IoU over all pairs, (n,), from IoUs (n, A, B). As in
+    Kohl et al. 2018 a decision that is paired with all decisions is also paired with
+    itself."""
+    return (1 - ious).mean((1, 2))
 
 
 def accuracy_term(between):
-    """Return twice the mean distance 1 - IoU of a decision and a truth, (n,), from their
-    IoUs (n, D, G): the GED without its diversity terms. It is 0 at best."""
-    return 2 * (1 - between).mean((1, 2))
-
-
-def diversity(among):
-    """Return the mean distance 1 - IoU of two decisions, or of two truths, (n,), from their
-    IoUs (n, D, D). As in Kohl et al. 2018 a decision is also paired with itself."""
-    return (1 - among).mean((1, 2))
+    """Return twice the mean distance of a decision and a truth, (n,), from their IoUs (n,
+    D, G): the GED without its diversity terms. It is 0 at best."""
+    return 2 * distance(between)
 
 
 def ged(between, among_decisions, among_truths):
     """Return the generalised energy distance squared, (n,), with 1 - IoU as distance:
     2 E d(S, Y) - E d(S, S') - E d(Y, Y') of decisions S and truths Y (Kohl et al. 2018,
-    arXiv 1806.05034, Eq. 4). 0 is best: the decisions are the truths. The IoUs are (n,
-    D, G), (n, D, D) and (n, G, G)."""
-    rewarded = diversity(among_decisions) + diversity(among_truths)
+    arXiv 1806.05034, Eq. 4). 0 is best: the decisions are the truths. The last two terms
+    are those of diversity. The IoUs are (n, D, G), (n, D, D) and (n, G, G)."""
+    rewarded = distance(among_decisions) + distance(among_truths)
     return accuracy_term(between) - rewarded
 
 

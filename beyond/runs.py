@@ -1,7 +1,8 @@
 """A run in the paper's world: a variant is trained as the experiments do and tested.
 
-Its runs are counted, put into a table and drawn as bars. This is for the questions that
-ask how often both groupings are found, and has the networks that several of them share.
+Its runs are counted, put into a table and drawn as bars, for the questions that ask how
+often both groupings are found. Here are also the networks that several questions share,
+and what they share to train in other worlds and to compare runs in pairs.
 """
 
 import math
@@ -20,6 +21,7 @@ from beyond.networks import Variant, decide
 
 # A run finds both groupings if it does so for this share of (image, grouping) pairs.
 FOUND = 0.99
+PLANNED_SEEDS = range(10)  # of the planned tests in pairs
 # Constants with which rows are made, beside the Settings.
 FIXED = {
     "found": FOUND,
@@ -163,7 +165,7 @@ def trained(v, seed, s, device, batch_loss, watch=None):
     batch_loss(net, generator, coins, progress) draws a batch from the generator and
     returns its loss. coins is the generator of the coin and of other choices that are not
     the images. It has a stream of its own, so that with and without coins the images are
-    the same. watch is as in sweep.train.
+    the same. watch(net, step, loss) is called before each step is taken.
     """
     net, generator = v.begin(s, seed, device)
     # The seeds below are those of the three streams of data.py.
@@ -172,8 +174,12 @@ def trained(v, seed, s, device, batch_loss, watch=None):
     def loss_at(progress):
         return batch_loss(net, generator, coins, progress)
 
+    def watch_net(step, cost):
+        if watch is not None:
+            watch(net, step, cost)
+
     steps = s.epochs * s.steps_per_epoch
-    return net, sweep.train(net, v.optimiser(net, s), loss_at, steps, watch)
+    return net, sweep.train(net, v.optimiser(net, s), loss_at, steps, watch_net)
 
 
 def run(v, seed, s, device, look=None):
@@ -184,7 +190,8 @@ def run(v, seed, s, device, look=None):
 
     The dict has what data.measure and measures.measure give; found: whether both groupings
     are (see FOUND); found_at: if so, the recorded training step from which every recorded
-    batch was exact; outcome: of both decisions, in either order.
+    batch was exact; outcome: of both decisions, in either order. The field's measures
+    weigh both groupings alike, whatever m is.
     """
     s = v.settings(s)
     steps = s.epochs * s.steps_per_epoch
@@ -197,15 +204,14 @@ def run(v, seed, s, device, look=None):
         truths = data.groupings(parts)
         if v.shuffled:
             truths = shuffle(truths, coins)
-        batch["net"] = net
         batch["masks"] = in_order(masks.detach(), parts) if v.shuffled else masks
         batch["parts"] = parts
         return minus_worth(v, s, masks, truths, weights, progress)
 
-    def watch(step, cost):
+    def watch(net, step, cost):
         nonlocal exact_from
         if look is not None:
-            look(batch["net"], step, batch["masks"], batch["parts"])
+            look(net, step, batch["masks"], batch["parts"])
         ends_epoch = step % s.steps_per_epoch == 0
         is_hundredth = (step - 1) % max(1, steps // 100) == 0
         if ends_epoch or is_hundredth:
@@ -256,13 +262,12 @@ def paired(rows, one, other, number, seeds):
     return ours, theirs
 
 
-def differences(rows, pairs, number, seeds):
-    """Return by how much a number is smaller or larger in the runs of one variant than in
-    those of another, paired over seeds, as a table in Markdown, "" where no pair has rows.
+def differences(rows, pairs, number, seeds=PLANNED_SEEDS):
+    """Return the differences of a number between the runs of two variants, the first minus
+    the second, paired over seeds, as a table in Markdown, "" where no pair has rows.
 
-    pairs are one planned list of (variant, other variant). p is that of the exact sign-flip
-    test, and Holm's correction is for the whole list, where a test that was not run counts
-    as p = 1.
+    pairs are one planned list of (variant, other variant). p is that of the exact
+    sign-flip test, and Holm's correction is for the whole list.
     """
     gaps = {}
     for one, other in pairs:
@@ -270,36 +275,34 @@ def differences(rows, pairs, number, seeds):
         if len(ours):
             gaps[one, other] = ours - theirs
     ps = [stats.sign_flips(gap) for gap in gaps.values()]
-    not_run = len(pairs) - len(ps)
-    corrected = stats.holm(ps + [1.0] * not_run)
+    corrected = stats.holm(ps, of=len(pairs))
     lines = []
     for k, pair in enumerate(gaps):
         gap = gaps[pair]
         mean = f"{gap.mean():+.3f}"
         extent = f"{gap.min():+.3f} to {gap.max():+.3f}"
         smaller = f"{(gap < 0).sum()} of {len(gap)}"
-        lines.append(
-            [*pair, mean, extent, smaller, f"{ps[k]:.2g}", f"{corrected[k]:.2g}"]
-        )
-    head = ["variant", "against", "mean", "from, to", "smaller in", "p", "Holm"]
+        p = f"{ps[k]:.2g}"
+        holm = f"{corrected[k]:.2g}"
+        lines.append([*pair, mean, extent, smaller, p, holm])
+    head = ["variant", "against", "mean difference", "from, to", "below 0", "p", "Holm"]
     return stats.markdown(head, lines) if lines else ""
 
 
-def headline(rows, variants, pair, number, name):
-    """Return the means of a number in the rows of a pair of variants as a paragraph, ""
-    where one of them has none. name is what the number is called."""
-    words = []
-    for key in pair:
-        own = [row[number] for row in lived(rows, key)]
-        if not own:
-            return ""
-        words.append(f"{variants[key].title} {np.mean(own):.2f}")
-    return f"{name}, mean over runs: {'; '.join(words)}.\n\n"
+def headline(rows, variants, pair, seeds=PLANNED_SEEDS):
+    """Return the mean GED of a pair of variants, see differences, as a sentence, "" where
+    they have no rows in common."""
+    ours, theirs = paired(rows, *pair, "ged", seeds)
+    if not len(ours):
+        return ""
+    one, other = pair
+    text = f"Mean GED of {len(ours)} runs: {variants[one].title} {ours.mean():.2f}; "
+    return text + f"{variants[other].title} {theirs.mean():.2f}."
 
 
-def means(rows, variants, columns):
+def means(rows, variants, columns, first="network, rule"):
     """Return numbers of the runs of variants as a table in Markdown, "" where none has
-    rows. columns are {name of a number in a row: its heading}. A cell is the mean over runs
+    rows. first is the heading of the variants' titles. columns are {name of a number in a row: its heading}. A cell is the mean over runs
     ± the standard deviation. Where rows have a list, it has the mean of each entry."""
     lines = []
     for key, v in variants.items():
@@ -313,7 +316,7 @@ def means(rows, variants, columns):
                     text += f" ± {values.std(ddof=1):.3f}"
                 line.append(text)
             lines.append(line)
-    head = ["network, rule", "runs", *columns.values()]
+    head = [first, "runs", *columns.values()]
     return stats.markdown(head, lines) if lines else ""
 
 

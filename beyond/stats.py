@@ -62,14 +62,16 @@ def sign_flips(differences):
     return as_far / 2**n
 
 
-def holm(ps):
+def holm(ps, of=None):
     """Return the p-values of several tests, each corrected for all of them by the method
-    of Holm 1979."""
+    of Holm 1979. of is how many were planned, if some were not run: these count as p = 1.
+    """
+    of = len(ps) if of is None else of
     smallest_first = sorted(range(len(ps)), key=ps.__getitem__)
     corrected = [0.0] * len(ps)
     before = 0.0
     for rank, k in enumerate(smallest_first):
-        before = max(before, min(1.0, (len(ps) - rank) * ps[k]))
+        before = max(before, min(1.0, (of - rank) * ps[k]))
         corrected[k] = before
     return corrected
 
@@ -138,8 +140,7 @@ def compare(rows, pairs, planned=()):
         for one, other in group:
             if one in by_variant and other in by_variant:
                 tests.append(compared(by_variant[one], by_variant[other]))
-        not_run = len(group) - len(tests)
-        corrected = holm([p for _, p in tests] + [1.0] * not_run)
+        corrected = holm([p for _, p in tests], of=len(group))
         for (cells, _), p in zip(tests, corrected):
             lines.append([*cells, "-" if group is pairs else f"{p:.2g}"])
     head = ["variant", "against", "finds", "finds", "points", "95% interval", "p"]

@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import torch
@@ -44,10 +44,8 @@ class Question:
     files: tuple = ()  # further files of rows that are drawn
     default: tuple = ()  # the keys that are trained unless others are asked for
     seeds: int = 20  # how many are trained unless others are asked for
-    once: Callable | None = (
-        None  # once(args) -> ({file name: Figure}, text), by --train
-    )
-    flags: dict = field(default_factory=dict)  # {name: help text} of --train
+    # once(seed) -> {file name: Figure}: what --train does, a short training and its picture.
+    once: Callable | None = None
 
 
 # Rows
@@ -321,7 +319,7 @@ def arguments(question, argv=None):
     add("--device", choices=("cpu", "cuda"), default="cpu", help="cpu unless said")
     add("--workers", type=count, metavar="N", help="runs at once, else one a core")
     if question.once is not None:
-        text = "train once and draw it; --train --help lists its settings"
+        text = "train once and draw it: see above, and --train --help"
         add("--train", action="store_true", help=text)
     args = parser.parse_args(argv)
     args.sweep = bool(args.variants or args.seeds or args.anew)
@@ -339,12 +337,13 @@ def arguments(question, argv=None):
 def arguments_of_once(question, argv):
     """Return what the command line of a question says with --train."""
     parser = argparse.ArgumentParser(
-        description=question.once.__doc__, usage=argparse.SUPPRESS, allow_abbrev=False
+        description=question.about,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage=argparse.SUPPRESS,
+        allow_abbrev=False,
     )
     add = parser.add_argument
     add("--train", action="store_true", help="train once and draw it")
-    for name, text in question.flags.items():
-        add(f"--{name}", action="store_true", help=text)
     add("--seed", type=int, default=0, help="of the weights and the images")
     add("--out", type=Path, default=Path("out"), help="folder of the picture")
     return parser.parse_args(argv)
@@ -417,12 +416,12 @@ def answer(question, argv=None):
 
 
 def answer_once(question, argv):
-    """Train once, as a question says, save its picture and print its text."""
+    """Train once, as a question says, and save its picture. Returns what was saved."""
     args = arguments_of_once(question, argv)
     args.out.mkdir(parents=True, exist_ok=True)
-    saved, text = question.once(args)
-    print(text)
+    saved = question.once(args.seed)
     save(saved, args.out)
+    return saved
 
 
 def main(question, argv=None):

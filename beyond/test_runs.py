@@ -51,18 +51,71 @@ def test_a_recorded_run_trained_again_is_the_same():
     rows = sweep.recorded(controls.QUESTION, sweep.ROWS)
     row = sweep.distinct(rows)["single", 3]
     again = sweep.attempt(controls.QUESTION, "single", 3, runs.Settings(), "cpu")
-    measured = {
-        "ged",
-        "accuracy_term",
-        "hungarian_iou",
-        "best_match",
-    }  # only in new rows
-    assert again.keys() - measured == row.keys() - {"version"}
+    new = {"ged", "accuracy_term", "hungarian_iou", "best_match"}
+    assert again.keys() - new == row.keys() - {"version"}
     assert sweep.difference(row, again) == ""
     assert again["outcome"] == row["outcome"]
     assert again["score"] == pytest.approx(row["score"], abs=1e-3)
-    # With m = 1/2 both count alike, and a score is a sum over two instances.
-    assert again["best_match"] == pytest.approx(again["score"] / 2, abs=1e-6)
+
+
+def test_a_run_has_the_measures_of_the_field():
+    row = runs.run(runs.TWO_HEADS, 3, replace(QUICK, m=0.5), "cpu")
+    # With m = 1/2 both groupings count alike, and a score is a sum over two instances.
+    assert row["best_match"] == pytest.approx(row["score"] / 2, abs=1e-6)
+    total = 0
+    for decision in row["decisions"]:
+        total += decision["score_left_grouping"] + decision["score_right_grouping"]
+    # Eight IoUs: of two decisions, with two groupings, of two instances.
+    assert row["accuracy_term"] == pytest.approx(2 * (1 - total / 8), abs=1e-6)
+
+
+def test_images_and_coins_have_streams_of_their_own():
+    def batch_loss(net, generator, coins, progress):
+        assert generator.initial_seed() == data.stream(5, "training").initial_seed()
+        streams = {data.stream(5, name).initial_seed() for name in data.STREAMS}
+        assert coins.initial_seed() not in streams
+        assert coins.initial_seed() == 5 + 3 * data.SEEDS  # as rows were made
+        return sum(weight.sum() for weight in net.parameters())
+
+    runs.trained(runs.SINGLE, 5, QUICK, "cpu", batch_loss)
+
+
+def ged_row(seed, ged):
+    """A row of a run with this GED."""
+    return {"seed": seed, "ged": ged, "areas": [ged, 2 * ged]}
+
+
+def geds():
+    """Runs of two variants, of which one died and one is not of the planned seeds."""
+    rows = {}
+    for seed in (0, 1, 2, 10):
+        rows["dual", seed] = ged_row(seed, 0.5)
+        rows["single", seed] = ged_row(seed, 0.4 - seed / 10)
+    rows["single", 2] = {"seed": 2, "error": "the loss is nan"}
+    return rows
+
+
+def test_differences_are_of_pairs_on_the_planned_seeds():
+    pairs = [("single", "dual"), ("single", "recurrent"), ("recurrent", "dual")]
+    (line,) = runs.differences(geds(), pairs, "ged").splitlines()[2:]
+    # -0.1 and -0.2; two of the four ways to set the signs are as far from 0.
+    cells = "| single | dual | -0.150 | -0.200 to -0.100 | 2 of 2 | 0.5 | 1 |"
+    assert line == cells
+    assert runs.differences(geds(), pairs[1:], "ged") == ""
+    title = runs.headline(geds(), runs.NETWORKS, pairs[0])
+    assert title == "Mean GED of 2 runs: one decision 0.35; two heads 0.50."
+    assert runs.headline(geds(), runs.NETWORKS, pairs[1]) == ""
+
+
+def test_means_are_over_the_runs_that_did_not_die():
+    columns = {"ged": "GED", "areas": "areas of both"}
+    (head, _, single) = runs.means(
+        geds(), {"single": runs.SINGLE, "told-step": runs.TOLD}, columns
+    ).splitlines()
+    assert head == "| network, rule | runs | GED | areas of both |"
+    # 0.4, 0.3 and -0.6.
+    assert single == "| one decision | 3 | 0.033 ± 0.551 | 0.033, 0.067 |"
+    assert runs.means(geds(), {"told-step": runs.TOLD}, columns) == ""
 
 
 def test_a_run_finds_both_at_the_step_from_which_all_recorded_batches_are_exact(

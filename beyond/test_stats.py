@@ -40,6 +40,7 @@ def test_holm_multiplies_the_smallest_p_most_and_keeps_the_order():
     corrected = stats.holm([0.01, 0.04, 0.03, 0.005])
     assert corrected == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert stats.holm([0.9, 0.8]) == [1, 1]
+    assert stats.holm([0.01, 0.04], of=4) == stats.holm([0.01, 0.04, 1, 1])[:2]
 
 
 def test_a_planned_test_is_corrected_for_its_whole_list_even_if_others_were_not_run():
