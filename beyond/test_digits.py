@@ -127,6 +127,8 @@ def test_both_truths_are_at_distance_0_in_any_order():
     assert (row["found"], row["hungarian_iou"]) == (1, 1)
     assert row["outcome"] == "left + right"
     assert digits.measure(always(left, left), images, parts)["found"] < 0.7
+    right_alone = right * torch.tensor([0.0, 1.0]).view(2, 1, 1)  # no left instance
+    assert digits.measure(always(left, right_alone), images, parts)["found"] < 0.7
 
 
 def test_a_decision_that_says_both_is_as_far_as_its_pixels_say():
