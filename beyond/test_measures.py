@@ -34,6 +34,7 @@ def counted(one, other):
 def test_iou_is_that_of_counted_pixels_and_1_where_both_are_empty():
     masks = blobs(2, 3, seed=0)
     truths = blobs(2, 2, seed=1)
+    masks[1, 0, 1] = 0  # this instance is empty in one of them alone
     table = measures.iou(masks, truths)
     for n, d, g in np.ndindex(2, 3, 2):
         expected = counted(masks[n, d], truths[n, g])

@@ -77,7 +77,7 @@ def test_every_row_has_the_fingerprint_of_todays_code(path):
 
 
 def test_no_row_is_lost():
-    assert sum(len(path.read_text().splitlines()) for path in FILES) >= 9621
+    assert sum(len(path.read_text().splitlines()) for path in FILES) >= 9693
 
 
 def test_the_readme_says_how_many_rows_are_of_earlier_commits():
