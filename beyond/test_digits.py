@@ -263,17 +263,70 @@ def test_where_the_overlap_is_seen_the_common_region_alone_is_brighter():
     assert torch.equal(digits.sample(20, rng(10), noise=0)[1], parts)
 
 
-def test_the_readme_has_the_planned_test_of_the_rows():
-    question = digits.QUESTION
-    rows = sweep.recorded(question, sweep.ROWS)
-    fitting, _, wrong = sweep.sorted_out(question, rows, digits.SETTINGS, "cpu")
-    assert wrong == ""
-    _, text = digits.report(sweep.distinct(fitting))
+@pytest.fixture(scope="module")
+def recorded():
+    """The recorded runs, {(variant, seed): row}."""
+    rows = sweep.recorded(digits.QUESTION, sweep.ROWS)
+    return sweep.distinct(rows)
+
+
+def readme():
+    """The words of beyond/README.md."""
+    text = (sweep.ROWS.parent / "README.md").read_text(encoding="utf-8")
+    return " ".join(text.split())
+
+
+def test_the_readme_has_the_planned_test_of_the_rows(recorded):
+    _, text = digits.report(recorded)
     test = "-0.268 | -0.366 to -0.102 | 10 of 10 | 0.002"
     assert f"| dual-coin-loss | dual-coin | {test}" in text
     heading = "Trained with one truth an image:"
     after = text[text.index(heading) :].splitlines()
     assert after[4].startswith("| one decision | 10 | 0.397 ± 0.159 |")
-    readme = (sweep.ROWS.parent / "README.md").read_text(encoding="utf-8")
-    words = " ".join(readme.split())
-    assert "-0.268 (from -0.366 to -0.102; exact sign-flip test, p = 0.002)" in words
+    words = "-0.268 (from -0.366 to -0.102; exact sign-flip test, p = 0.002)"
+    assert words in readme()
+
+
+@pytest.mark.parametrize(
+    "cells, all_truths, one_truth",
+    [
+        ("| one decision | |", "single", "single-coin"),
+        ("| two heads | the maximum |", "dual", "dual-coin"),
+        ("| two heads | ambiguous_loss |", "dual-loss", "dual-coin-loss"),
+        (
+            "| two U-Nets | matched; shared evenly |",
+            "independent-matched",
+            "independent-coin-shared",
+        ),
+        (
+            "| told the pass | ambiguous_loss |",
+            "told-step-loss",
+            "told-step-coin-loss",
+        ),
+        ("| recurrent | the maximum |", "recurrent", "recurrent-coin"),
+    ],
+)
+def test_the_table_of_the_readme_is_that_of_the_rows(
+    recorded, cells, all_truths, one_truth
+):
+    for key in (all_truths, one_truth):
+        rows = [recorded[key, seed] for seed in range(10)]
+        geds = [row["ged"] for row in rows]
+        cells += f" {statistics.mean(geds):.3f} ± {statistics.stdev(geds):.3f} |"
+        hungarian = [row["hungarian_iou"] for row in rows]
+        cells += f" {statistics.mean(hungarian):.3f} |"
+        cells += f" {statistics.mean(row['found'] for row in rows):.0%} |"
+    assert cells in readme()
+
+
+def test_under_the_maximum_one_of_two_decisions_at_once_is_unlearned(recorded):
+    unlearned = {}
+    for (key, _), row in recorded.items():
+        most = max(map(digits.unlearned_in, row["decisions"]))
+        unlearned.setdefault(key, []).append(most)
+    counts = {key: sum(share == 1 for share in unlearned[key]) for key in unlearned}
+    at_once = ("dual", "dual-coin", "independent", "independent-coin")
+    assert sum(counts[key] for key in at_once) == 39
+    assert "in 39 of 40 runs" in readme()
+    in_sequence = ("told-step", "told-step-coin", "recurrent", "recurrent-coin")
+    assert [counts[key] for key in in_sequence] == [0] * 4
