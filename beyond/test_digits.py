@@ -319,14 +319,14 @@ def test_the_table_of_the_readme_is_that_of_the_rows(
     assert cells in readme()
 
 
-def test_under_the_maximum_one_of_two_decisions_at_once_is_unlearned(recorded):
+def test_under_the_maximum_one_of_two_heads_or_u_nets_is_unlearned(recorded):
     unlearned = {}
     for (key, _), row in recorded.items():
         most = max(map(digits.unlearned_in, row["decisions"]))
         unlearned.setdefault(key, []).append(most)
     counts = {key: sum(share == 1 for share in unlearned[key]) for key in unlearned}
-    at_once = ("dual", "dual-coin", "independent", "independent-coin")
-    assert sum(counts[key] for key in at_once) == 39
+    no_passes = ("dual", "dual-coin", "independent", "independent-coin")
+    assert sum(counts[key] for key in no_passes) == 39
     assert "in 39 of 40 runs" in readme()
-    in_sequence = ("told-step", "told-step-coin", "recurrent", "recurrent-coin")
-    assert [counts[key] for key in in_sequence] == [0] * 4
+    passes = ("told-step", "told-step-coin", "recurrent", "recurrent-coin")
+    assert [counts[key] for key in passes] == [0] * 4
