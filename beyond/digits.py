@@ -238,11 +238,13 @@ def unlearned_in(decision):
 
 def ends_of(row):
     """Return what the decisions of a run end in, {outcome: for each decision the share of
-    the images}, the decision that is unlearned in the fewest images first."""
+    the images}, the decision that is unlearned in the fewest images first. idle: how many
+    of them are unlearned in all images."""
     decisions = sorted(row["decisions"], key=unlearned_in)
     ends = {}
     for outcome in data.OUTCOMES:
         ends[outcome] = [one["outcome_share"].get(outcome, 0.0) for one in decisions]
+    ends["idle"] = sum(unlearned_in(one) == 1 for one in decisions)
     return ends
 
 
@@ -300,7 +302,7 @@ def plot_shares(points):
 
 ABOUT = """The tables have means ± standard deviations over runs. In the second of each two
 are the shares of the images in which a decision ends so. The decision that is learned in
-more of them comes first."""
+more of them comes first. The last column is how many decisions are unlearned in all."""
 
 
 def report(rows):
@@ -309,23 +311,28 @@ def report(rows):
     for run_of, row in rows.items():
         with_ends[run_of] = row if "error" in row else row | ends_of(row)
     outcomes = {outcome: outcome for outcome in data.OUTCOMES}  # each its own heading
-    text = "Digits that overlap, one truth an image. "
-    text += f"{runs.headline(rows, VARIANTS, PLANNED[0])}\n\n{ABOUT}\n\n"
+    outcomes["idle"] = "unlearned in all images"
+    text = "Digits that overlap.\n"
+    planned = runs.differences(rows, PLANNED, "ged")
+    if planned:
+        text += f"One truth an image. {runs.headline(rows, VARIANTS, PLANNED[0])}\n"
+    text += f"\n{ABOUT}\n\n"
     headings = {"all truths": ALL_TRUTHS, "one truth an image": ONE_TRUTH}
     for heading, variants in headings.items():
         worth = runs.means(with_ends, variants, MEASURES)
         if worth:
             ends = runs.means(with_ends, variants, outcomes)
             text += f"Trained with {heading}:\n\n{worth}\n\n{ends}\n\n"
-    planned = runs.differences(rows, PLANNED, "ged")
     if planned:
         text += f"The planned test, GED, paired over seeds:\n\n{planned}\n\n"
     points = given_away(rows)
     saved = {}
     if points:
         saved["digits_shares.png"] = plot_shares(points)
-        text += "What one decision gives of the common region to an instance:\n\n"
-        text += table_of_shares(points)
+        text += (
+            "What one decision gives of the common region to an instance, in the runs "
+        )
+        text += f"that learned\nthe own parts:\n\n{table_of_shares(points)}"
     return saved, text
 
 

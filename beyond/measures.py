@@ -24,7 +24,9 @@ def iou(one, other):
         if ((masks != 0) & (masks != 1)).any():
             raise ValueError("masks must be 0 and 1: cut probabilities at 1/2")
     ious = data.iou(one.double(), other.double())  # (n, A, B, I)
-    filled = one.any(-1).any(-1)[:, :, None] | other.any(-1).any(-1)[:, None]
+    one_filled = one.bool().flatten(3).any(3)  # (n, A, I)
+    other_filled = other.bool().flatten(3).any(3)  # (n, B, I)
+    filled = one_filled[:, :, None] | other_filled[:, None]  # (n, A, B, I)
     return torch.where(filled, ious, 1.0).mean(3)
 
 
@@ -66,8 +68,9 @@ def hungarian_iou(between):
             f"got D = {D} and G = {G}"
         )
     square = between.repeat(1, rows // D, rows // G)  # (n, rows, rows)
-    ways = torch.tensor(list(permutations(range(rows))))  # (rows!, rows)
-    matched = square[:, torch.arange(rows), ways]  # (n, rows!, rows)
+    columns = torch.tensor(list(permutations(range(rows))), device=square.device)
+    lines = torch.arange(rows, device=square.device)
+    matched = square[:, lines, columns]  # (n, rows!, rows)
     return matched.mean(2).amax(1)
 
 

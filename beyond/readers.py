@@ -21,7 +21,8 @@ from beyond import lidc, measures, rules, runs, sweep
 from beyond.lidc import READERS
 from beyond.networks import Variant, decide
 
-COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7")  # of readers and of decisions
+COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7")  # of four masks, in any order
+STYLES = ("-", "--", "-.", ":")  # so that outlines that coincide are seen
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ MEASURES = {
     "hungarian_iou": "HM-IoU",
     "best_match": "best match",
     "areas": "areas",
+    "off": "heads that are off",
 }
 SETTINGS = runs.Settings(
     epochs=15, batch=8, shape=Window()
@@ -207,13 +209,24 @@ def run(v, seed, s, device):
 
 
 ABOUT = """The tables have means ± standard deviations over runs. Areas are those of the
-decisions, smallest first, in units of the readers'."""
+decisions, smallest first, in units of the readers'. A head is off if its area is below
+1/2 or above 2."""
 UNTRAINED = """The GED without any training. The majority is one mask, what two or more of the
 readers have. Four cuts are the image without its noise, cut at four levels."""
 
 
+def with_more(row):
+    """Return a row with more numbers for the tables: those of without_training; off: how
+    many decisions have an area below 1/2 or above 2."""
+    if "error" in row:
+        return row
+    off = sum(area < 0.5 or area > 2 for area in row["areas"])
+    return row | row["without_training"] | {"off": off}
+
+
 def report(rows):
     """Return no figure, and the text of the runs, see sweep."""
+    rows = {run_of: with_more(row) for run_of, row in rows.items()}
     text = (
         f"Real readers, drawn images. {runs.headline(rows, VARIANTS, PLANNED[0])}\n\n"
     )
@@ -222,11 +235,8 @@ def report(rows):
         table = runs.means(rows, variants, MEASURES)
         if table:
             text += f"{heading}:\n\n{table}\n\n"
-    untrained = {}
-    for run_of, row in rows.items():
-        untrained[run_of] = row | row.get("without_training", {})
     columns = {"majority": "the majority", "cuts": "four cuts"}
-    table = runs.means(untrained, IMAGES, columns, "of the masks")
+    table = runs.means(rows, IMAGES, columns, "of the masks")
     if table:
         text += f"{UNTRAINED}\n\n{table}\n\n"
     planned = runs.differences(rows, PLANNED, "ged")
@@ -240,8 +250,8 @@ def report(rows):
 
 def plot(images, truths, decisions):
     """Draw images (n, 1, H, W), their readers, truths (n, 4, 1, H, W), and decisions of
-    networks on them, {title: (n, D, 1, H, W)}: a row each, an outline a mask. Returns the
-    Figure."""
+    networks on them, {title: (n, D, 1, H, W)}. Each of them has a row, in which a mask is
+    an outline. It is said how many masks are empty. Returns the Figure."""
     rows = {"four readers": truths, **decisions}
     n = len(images)
     fig = Figure(figsize=(1.3 * n + 1, 1.4 * len(rows) + 1.6), layout="constrained")
@@ -251,9 +261,14 @@ def plot(images, truths, decisions):
         axes[0, k].imshow(grey, cmap="gray", vmin=0, vmax=1)
         for ax, masks in zip(axes[1:, k], rows.values()):
             ax.imshow(grey, cmap="gray", vmin=0, vmax=1, alpha=0.3)
-            for mask, colour in zip(masks[k, :, 0].numpy(), COLOURS):
+            empty = 0
+            for mask, colour, style in zip(masks[k, :, 0].numpy(), COLOURS, STYLES):
                 if mask.any():
-                    ax.contour(mask, [0.5], colors=colour, linewidths=1.2)
+                    ax.contour(mask, [0.5], colors=colour, linestyles=style)
+                else:
+                    empty += 1
+            if empty:
+                ax.set_xlabel(f"{empty} empty")
     for ax in axes.flat:
         ax.set_xticks(())
         ax.set_yticks(())

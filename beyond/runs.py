@@ -285,7 +285,15 @@ def differences(rows, pairs, number, seeds=PLANNED_SEEDS):
         p = f"{ps[k]:.2g}"
         holm = f"{corrected[k]:.2g}"
         lines.append([*pair, mean, extent, smaller, p, holm])
-    head = ["variant", "against", "mean difference", "from, to", "below 0", "p", "Holm"]
+    head = [
+        "variant",
+        "against",
+        "mean difference",
+        "pairs from, to",
+        "below 0",
+        "p",
+        "Holm",
+    ]
     return stats.markdown(head, lines) if lines else ""
 
 
@@ -302,8 +310,9 @@ def headline(rows, variants, pair, seeds=PLANNED_SEEDS):
 
 def means(rows, variants, columns, first="network, rule"):
     """Return numbers of the runs of variants as a table in Markdown, "" where none has
-    rows. first is the heading of the variants' titles. columns are {name of a number in a row: its heading}. A cell is the mean over runs
-    ± the standard deviation. Where rows have a list, it has the mean of each entry."""
+    rows. first is the heading of the variants' titles. columns are {name of a number in a
+    row: its heading}. A cell is the mean over runs ± the standard deviation. Where rows
+    have a list, it has the mean of each entry."""
     lines = []
     for key, v in variants.items():
         own = lived(rows, key)

@@ -403,6 +403,9 @@ def answer(question, argv=None):
     if args.sweep:
         fitting.extend(trained(question, args, fitting))
     runs = distinct(fitting)
+    if wrong and not runs:
+        text = f"none of the {len(rows)} recorded rows is made as the code is now"
+        raise ValueError(f"{text}: {wrong}; --anew trains them again")
 
     saved, text = question.report(runs)
     print(text)

@@ -206,8 +206,10 @@ def test_the_report_says_what_the_rows_say():
     runs["dual-coin-loss", 3] = {"seed": 3, "error": "not finite"}
     saved, text = digits.report(runs)
     assert "| two heads, ambiguous_loss | 3 | 0.200 ± 0.100 |" in text
+    # left, right, both, neither, split; then unlearned, and how many in all images.
     ends = "0.000, 0.000 | 0.000, 0.000 | 0.500, 0.000 | 0.000, 0.000 | 0.500, 0.000"
-    assert f"| two heads, the maximum | 4 | {ends} | 0.000, 1.000 |" in text
+    idle = "0.000, 1.000 | 1.000 ± 0.000"
+    assert f"| two heads, the maximum | 4 | {ends} | {idle} |" in text
     test = "-0.200 | -0.300 to -0.100 | 3 of 3 | 0.25 | 0.25"
     assert f"| dual-coin-loss | dual-coin | {test} |" in text
     # a* is 0.472, 0.449, 0.414 and 0.458.
@@ -283,7 +285,9 @@ def test_the_readme_has_the_planned_test_of_the_rows(recorded):
     heading = "Trained with one truth an image:"
     after = text[text.index(heading) :].splitlines()
     assert after[4].startswith("| one decision | 10 | 0.397 ± 0.159 |")
-    words = "-0.268 (from -0.366 to -0.102; exact sign-flip test, p = 0.002)"
+    words = (
+        "-0.268, and the ten go from -0.366 to -0.102 (exact sign-flip test, p = 0.002)"
+    )
     assert words in readme()
 
 
@@ -317,6 +321,14 @@ def test_the_table_of_the_readme_is_that_of_the_rows(
         cells += f" {statistics.mean(hungarian):.3f} |"
         cells += f" {statistics.mean(row['found'] for row in rows):.0%} |"
     assert cells in readme()
+
+
+def test_one_decision_without_a_run_that_has_learned_nothing(recorded):
+    rows = [recorded["single-coin", seed] for seed in range(10)]
+    learned = [row["ged"] for row in rows if row["outcome"] != "unlearned"]
+    assert len(learned) == 9
+    mean = f"{statistics.mean(learned):.2f}"
+    assert f"or {mean} without a run that has learned nothing" in readme()
 
 
 def test_under_the_maximum_one_of_two_heads_or_u_nets_is_unlearned(recorded):

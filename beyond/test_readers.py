@@ -244,6 +244,11 @@ def test_the_script_trains_two_networks_and_draws_them(
         sweep.main(readers.QUESTION, [*words[:2], "-1", *words[3:]])
 
 
+def readme_text():
+    """The text of beyond/README.md."""
+    return (sweep.ROWS.parent / "README.md").read_text(encoding="utf-8")
+
+
 def test_the_readme_has_the_planned_tests_of_the_rows():
     question = readers.QUESTION
     rows = sweep.recorded(question, sweep.ROWS)
@@ -252,13 +257,15 @@ def test_the_readme_has_the_planned_tests_of_the_rows():
     _, text = readers.report(sweep.distinct(fitting))
     test = "-0.127 | -0.349 to -0.052 | 10 of 10 | 0.002 | 0.0078"
     assert f"| heads-loss | heads | {test} |" in text
+    assert "0.804, 1.020, 1.866, 4.209 | 0.800 ± 0.632 |" in text  # 8 heads in 10 runs
+    assert "Under the maximum 8 of 40 heads are off" in " ".join(readme_text().split())
     heading = "Trained with all four readers, and the image shows their majority alone:"
     after = text[text.index(heading) :].splitlines()
     assert after[4].startswith("| one decision | 10 | 0.178 ± 0.007 |")
     after = text[text.index("Trained with all four readers:") :].splitlines()
     assert after[4].startswith("| one decision | 10 | 0.199 ± 0.005 |")
     assert "| their mean is shown | 10 | 0.154 ± 0.003 | 0.113 ± 0.003 |" in text
-    readme = (sweep.ROWS.parent / "README.md").read_text(encoding="utf-8")
+    readme = readme_text()
     assert "| four readers | four heads, the maximum | -0.127 |" in readme
     assert (
         "| four heads, ambiguous_loss | 0.081 | 0.828 | 0.842 | 0.094 | 0.102 |"

@@ -196,6 +196,15 @@ def test_what_is_recorded_is_trained_again_with_anew_alone(tmp_path, monkeypatch
     assert row["outcome"] == "left + right"  # where the recorded one has "both"
 
 
+def test_where_no_recorded_row_counts_it_is_said_why(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweep, "ROWS", tmp_path / "rows")
+    otherwise = row_of(s=replace(TOY.settings, beta=10.0))
+    write(tmp_path / "rows/toy.jsonl", otherwise)
+    said = ending(tmp_path / "out")
+    assert "none of the 1 recorded rows is made as the code is now: one, seed 0" in said
+    assert "beta is 10.0 there and 100.0 here; --anew trains them again" in said
+
+
 def test_rows_of_another_folder_are_drawn_with_their_own_settings(tmp_path):
     longer = row_of("two", s=replace(TOY.settings, epochs=40))
     write(tmp_path / "a/toy.jsonl", longer)
