@@ -218,6 +218,12 @@ def test_the_report_says_what_the_rows_say():
     assert points.get_xdata().tolist() == [0.25, 0.5, 1, 0.4] * 3
 
 
+def test_a_decision_is_idle_if_it_is_unlearned_in_all_images():
+    row = row_of(0.5, {"unlearned": 1.0}, {"unlearned": 0.6, "split": 0.4})
+    assert digits.ends_of(row)["idle"] == 1
+    assert digits.ends_of(row)["unlearned"] == [0.6, 1.0]
+
+
 def test_a_report_has_no_heading_without_rows():
     rows = {("dual", 0): row_of(0.5, {"split": 1.0}, {"split": 1.0}) | {"seed": 0}}
     saved, text = digits.report(rows)

@@ -207,6 +207,16 @@ def test_only_under_the_maximum_three_heads_that_are_dead_cost_nothing():
     assert worth["heads-even"] + 0.05 < worth["heads-loss"] < worth["heads"] - 0.05
 
 
+def test_the_picture_says_how_many_masks_are_empty():
+    masks = readers.discs(2, rng(9), 32)
+    images, truths = readers.draw(masks, rng(10))
+    decisions = truths.clone()
+    decisions[1, :3] = 0  # three of four on the second image
+    fig = readers.plot(images, truths, {"heads": decisions})
+    labels = [ax.get_xlabel() for ax in fig.axes]  # row by row
+    assert labels == ["", "", "", "", "", "3 empty"]
+
+
 def row(key, seed, ged):
     without = {"majority": 0.2, "cuts": 0.1}
     values = {"ged": ged, "hungarian_iou": 0.5, "best_match": 0.5, "areas": [1.0]}
