@@ -14,7 +14,7 @@ import torch
 
 import data
 
-MOST = 6  # the largest square table of which all assignments are tried, 6! = 720
+MOST = 6  # rows of a square table of which all assignments are tried, 6! = 720
 
 
 def iou(one, other):
@@ -52,26 +52,35 @@ def ged(between, among_decisions, among_truths):
     return accuracy_term(between) - rewarded
 
 
+def assigned(square):
+    """Return the largest mean of a one-to-one assignment, (n,), in square tables (n, rows,
+    rows). Up to MOST rows all are tried, and above that SciPy finds it. ValueError: it is
+    not installed."""
+    rows = square.shape[1]
+    if rows <= MOST:
+        columns = torch.tensor(list(permutations(range(rows))), device=square.device)
+        lines = torch.arange(rows, device=square.device)
+        matched = square[:, lines, columns]  # (n, rows!, rows)
+        return matched.mean(2).amax(1)
+    try:
+        from scipy.optimize import linear_sum_assignment
+    except ImportError:
+        text = f"an assignment of {rows} needs SciPy: pip install scipy"
+        raise ValueError(text) from None
+    means = []
+    for table in square.cpu().numpy():  # it takes one table at a time
+        means.append(table[linear_sum_assignment(table, maximize=True)].mean())
+    return torch.tensor(means, device=square.device)
+
+
 def hungarian_iou(between):
     """Return the Hungarian-matched IoU, HM-IoU, (n,), from IoUs (n, D, G): the largest
     mean IoU if each decision is matched with a truth of its own (Kohl et al. 2019, arXiv
-    1905.13077).
-
-    Where D and G differ, both are repeated up to their least common multiple, as there.
-    ValueError: the multiple is above 6, as all assignments are tried.
-    """
+    1905.13077). Where D and G differ, both are repeated up to their least common
+    multiple, as there. ValueError: see assigned."""
     D, G = between.shape[1:]
     rows = math.lcm(D, G)
-    if rows > MOST:
-        raise ValueError(
-            f"D and G must have a least common multiple of {MOST} at most, "
-            f"got D = {D} and G = {G}"
-        )
-    square = between.repeat(1, rows // D, rows // G)  # (n, rows, rows)
-    columns = torch.tensor(list(permutations(range(rows))), device=square.device)
-    lines = torch.arange(rows, device=square.device)
-    matched = square[:, lines, columns]  # (n, rows!, rows)
-    return matched.mean(2).amax(1)
+    return assigned(between.repeat(1, rows // D, rows // G))
 
 
 def best_match(between):
@@ -83,7 +92,7 @@ def best_match(between):
 def measure(masks, truths):
     """Return the means over images of all measures, as a dict for a row: ged, its
     accuracy_term, hungarian_iou and best_match. Masks and truths are 0 and 1, see iou.
-    ValueError: see iou and hungarian_iou."""
+    ValueError: see iou and assigned."""
     between = iou(masks, truths)  # (n, D, G)
     geds = ged(between, iou(masks, masks), iou(truths, truths))  # (n,)
     return {
