@@ -166,6 +166,15 @@ ALONE = {  # one decision, of which it is drawn what it gives
 DRAWN = ("single-coin", "dual-coin", "dual-coin-loss")  # by --train
 # Written down before it was run: the first variant has a smaller GED than the second.
 PLANNED = [("dual-coin-loss", "dual-coin")]
+NOT_PLANNED = [
+    ("dual-loss", "dual"),
+    ("independent-loss", "independent"),
+    ("independent-coin-loss", "independent-coin"),
+    ("told-step-loss", "told-step"),
+    ("told-step-coin-loss", "told-step-coin"),
+    ("recurrent-loss", "recurrent"),
+    ("recurrent-coin-loss", "recurrent-coin"),
+]
 MEASURES = {
     "ged": "GED",
     "accuracy_term": "without diversity",
@@ -304,12 +313,17 @@ ABOUT = """The tables have means ± standard deviations over runs. In the second
 are the shares of the images in which a decision ends so. The decision that is learned in
 more of them comes first. The last column is how many decisions are unlearned in all."""
 
+ABOUT_SHARES = """What one decision gives of the common region to an instance, in the runs that
+learned the own parts:"""
+
 
 def report(rows):
     """Return the figure of the runs and their text, see sweep."""
     with_ends = {}
     for run_of, row in rows.items():
-        with_ends[run_of] = row if "error" in row else row | ends_of(row)
+        with_ends[run_of] = row
+        if "error" not in row:
+            with_ends[run_of] = row | ends_of(row)
     outcomes = {outcome: outcome for outcome in data.OUTCOMES}  # each its own heading
     outcomes["idle"] = "unlearned in all images"
     text = "Digits that overlap.\n"
@@ -325,14 +339,14 @@ def report(rows):
             text += f"Trained with {heading}:\n\n{worth}\n\n{ends}\n\n"
     if planned:
         text += f"The planned test, GED, paired over seeds:\n\n{planned}\n\n"
+    others = runs.differences(rows, NOT_PLANNED, "ged")
+    if others:
+        text += f"Not planned, GED, paired over seeds:\n\n{others}\n\n"
     points = given_away(rows)
     saved = {}
     if points:
         saved["digits_shares.png"] = plot_shares(points)
-        text += (
-            "What one decision gives of the common region to an instance, in the runs "
-        )
-        text += f"that learned\nthe own parts:\n\n{table_of_shares(points)}"
+        text += f"{ABOUT_SHARES}\n\n{table_of_shares(points)}"
     return saved, text
 
 

@@ -3,8 +3,8 @@
 Four radiologists, the readers, outlined the same slice of a nodule, see lidc.py. Their
 masks are the truths of an image, and a decision is one mask. The CT is not at hand, so the
 image is drawn: it is the mean of the four masks, blurred, plus noise. It shows where the
-readers differ, but not who drew what. In a control the image shows only what
-two or more readers have, which is called the majority here.
+readers differ, but not who drew what. In a control the image shows only what two or more
+readers have, which is called the majority here.
 
 python -m beyond.readers prints what the recorded runs say. With --train it trains two
 networks once, in half a minute, and draws readers.png.
@@ -59,8 +59,8 @@ for key in ("single", "heads", "heads-loss"):
     CONTROL[f"{key}-majority"] = replace(ALL_READERS[key], other=MAJORITY)
 VARIANTS = ALL_READERS | ONE_READER | CONTROL
 IMAGES = {  # of which runs the test images are looked at
-    "single": replace(ALL_READERS["single"], title="their mean is shown"),
-    "single-majority": replace(ALL_READERS["single"], title="their majority is shown"),
+    "single": replace(ALL_READERS["single"], title="the readers' mean"),
+    "single-majority": replace(ALL_READERS["single"], title="the readers' majority"),
 }
 HEADINGS = {
     "Trained with all four readers": ALL_READERS,
@@ -81,9 +81,8 @@ MEASURES = {
     "areas": "areas",
     "off": "heads that are off",
 }
-SETTINGS = runs.Settings(
-    epochs=15, batch=8, shape=Window()
-)  # m is not used: readers are alike
+# m is not used: readers are alike.
+SETTINGS = runs.Settings(epochs=15, batch=8, shape=Window())
 
 # The images
 
@@ -227,16 +226,14 @@ def with_more(row):
 def report(rows):
     """Return no figure, and the text of the runs, see sweep."""
     rows = {run_of: with_more(row) for run_of, row in rows.items()}
-    text = (
-        f"Real readers, drawn images. {runs.headline(rows, VARIANTS, PLANNED[0])}\n\n"
-    )
-    text += f"{ABOUT}\n\n"
+    text = "Real readers, drawn images.\n"
+    text += f"{runs.headline(rows, VARIANTS, PLANNED[0])}\n\n{ABOUT}\n\n"
     for heading, variants in HEADINGS.items():
         table = runs.means(rows, variants, MEASURES)
         if table:
             text += f"{heading}:\n\n{table}\n\n"
     columns = {"majority": "the majority", "cuts": "four cuts"}
-    table = runs.means(rows, IMAGES, columns, "of the masks")
+    table = runs.means(rows, IMAGES, columns, "the image shows")
     if table:
         text += f"{UNTRAINED}\n\n{table}\n\n"
     planned = runs.differences(rows, PLANNED, "ged")
@@ -272,11 +269,10 @@ def plot(images, truths, decisions):
     for ax in axes.flat:
         ax.set_xticks(())
         ax.set_yticks(())
-    for ax, title in zip(axes[:, 0], ("image", *rows)):
-        ax.set_ylabel(title.replace(", ", ",\n"))
-    fig.suptitle(
-        "Real readers, drawn images: do four decisions differ as four readers do?"
-    )
+    for ax, name in zip(axes[:, 0], ("image", *rows)):
+        ax.set_ylabel(name.replace(", ", ",\n"))
+    title = "Real readers, drawn images: do four decisions differ as four readers do?"
+    fig.suptitle(title)
     return fig
 
 

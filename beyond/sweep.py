@@ -349,7 +349,7 @@ def arguments_of_once(question, argv):
     return parser.parse_args(argv)
 
 
-def trained(question, args, rows):
+def swept(question, args, rows):
     """Train what is asked for and not among the rows. Yields the rows that an earlier
     sweep into the same folder has left, then the new ones, which are appended there."""
     s = question.settings
@@ -401,7 +401,7 @@ def answer(question, argv=None):
     args.out.mkdir(parents=True, exist_ok=True)
     fitting, cut, wrong = sorted_out(question, rows, s, args.device)
     if args.sweep:
-        fitting.extend(trained(question, args, fitting))
+        fitting.extend(swept(question, args, fitting))
     runs = distinct(fitting)
     if wrong and not runs:
         text = f"none of the {len(rows)} recorded rows is made as the code is now"

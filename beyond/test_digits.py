@@ -286,6 +286,9 @@ def readme():
 
 def test_the_readme_has_the_planned_test_of_the_rows(recorded):
     _, text = digits.report(recorded)
+    assert "| told-step-loss | told-step | +0.002 | -0.015 to +0.030 |" in text
+    assert "| recurrent-loss | recurrent | +0.002 | -0.012 to +0.030 |" in text
+    assert "The pairs of runs of one seed go from -0.015 to +0.030" in readme()
     test = "-0.268 | -0.366 to -0.102 | 10 of 10 | 0.002"
     assert f"| dual-coin-loss | dual-coin | {test}" in text
     heading = "Trained with one truth an image:"

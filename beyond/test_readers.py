@@ -274,7 +274,7 @@ def test_the_readme_has_the_planned_tests_of_the_rows():
     assert after[4].startswith("| one decision | 10 | 0.178 ± 0.007 |")
     after = text[text.index("Trained with all four readers:") :].splitlines()
     assert after[4].startswith("| one decision | 10 | 0.199 ± 0.005 |")
-    assert "| their mean is shown | 10 | 0.154 ± 0.003 | 0.113 ± 0.003 |" in text
+    assert "| the readers' mean | 10 | 0.154 ± 0.003 | 0.113 ± 0.003 |" in text
     readme = readme_text()
     assert "| four readers | four heads, the maximum | -0.127 |" in readme
     assert (

@@ -118,10 +118,18 @@ def test_means_are_over_the_runs_that_did_not_die():
     assert runs.means(geds(), {"told-step": runs.TOLD}, columns) == ""
 
 
+@pytest.mark.parametrize(
+    "batches, test_images, found_at",
+    [
+        ([0, 1, 0, 1, 1], 1, 4),
+        ([0, 1, 0, 1, 0], 1, 5),  # the last batch misses a pair
+        ([0, 1, 0, 1, 1], 0, None),
+    ],
+)
 def test_a_run_finds_both_at_the_step_from_which_all_recorded_batches_are_exact(
-    monkeypatch,
+    batches, test_images, found_at, monkeypatch
 ):
-    exact = iter([0, 1, 0, 1, 1, 1])  # of the batches of steps 1 to 5, then of the test
+    exact = iter([*batches, test_images])
 
     def measure(masks, parts, m=0.5):
         return {
@@ -133,8 +141,8 @@ def test_a_run_finds_both_at_the_step_from_which_all_recorded_batches_are_exact(
     monkeypatch.setattr(data, "measure", measure)
     s = runs.Settings(epochs=1, steps_per_epoch=5, held_out=4)
     row = runs.run(runs.SINGLE, 0, s, "cpu")
-    assert row["found"]
-    assert row["found_at"] == 4
+    assert row["found"] == (found_at is not None)
+    assert row["found_at"] == found_at
 
 
 def test_a_coin_draws_one_truth_for_each_image_and_the_images_stay():
